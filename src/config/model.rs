@@ -1,0 +1,424 @@
+//! The typed configuration that the rest of the program works from. Indices instead of references, so that it is one
+//! immutable value that every worker shares.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::balance;
+use crate::http::head::HeadLimits;
+use crate::pin;
+use crate::pin::pool::PoolLimits;
+
+use super::access::AccessRules;
+use super::location::Locations;
+use super::names::ServerNames;
+use super::template::{Map, Template};
+use super::variable::UserVariable;
+
+/// Index into [`Http::servers`].
+pub type ServerIndex = usize;
+/// Index into [`Http::locations`].
+pub type LocationIndex = usize;
+/// Index into [`Http::groups`].
+pub type GroupIndex = usize;
+
+/// A whole configuration.
+#[derive(Debug)]
+pub struct Config {
+    /// The main and events contexts.
+    pub main: Main,
+    /// The http context.
+    pub http: Http,
+    /// What the operator should know, in order (`accepted without effect`, doubtful settings), without level or newline.
+    pub warnings: Vec<String>,
+    /// Every file that was read, with its text: what `-T` prints.
+    pub files: Vec<(PathBuf, String)>,
+}
+
+/// Directives of the main and events contexts.
+#[derive(Clone, Debug)]
+pub struct Main {
+    /// `daemon`, default on as in nginx.
+    pub daemon: bool,
+    /// `pid`, default `logs/ntlmfront.pid` under the prefix.
+    pub pid: PathBuf,
+    /// `user name [group]`
+    pub user: Option<(String, Option<String>)>,
+    /// `worker_processes`; `None` is `auto`. Default 1 as in nginx.
+    pub workers: Option<usize>,
+    /// `worker_cpu_affinity auto`. (Workers are pinned if their number is that of the cores as well.)
+    pub cpu_affinity: bool,
+    /// `worker_rlimit_nofile`
+    pub rlimit_nofile: Option<u64>,
+    /// `worker_shutdown_timeout`; `None` waits as long as it takes.
+    pub shutdown_timeout: Option<Duration>,
+    /// `worker_connections`, default 512 as in nginx.
+    pub worker_connections: usize,
+    /// `error_log` of the main context; default `logs/error.log error`.
+    pub error_logs: Vec<ErrorLog>,
+}
+
+/// Levels of the error log, least severe first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(missing_docs)]
+pub enum Level {
+    Debug,
+    Info,
+    Notice,
+    Warn,
+    Error,
+    Crit,
+    Alert,
+    Emerg,
+}
+
+/// Where log lines go.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum LogTarget {
+    /// `stderr`
+    Stderr,
+    /// A file, opened for appending, reopened on USR1.
+    File(PathBuf),
+}
+
+/// One `error_log` line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ErrorLog {
+    /// Where to.
+    pub target: LogTarget,
+    /// Least severe level that is written.
+    pub level: Level,
+}
+
+/// The http context.
+#[derive(Debug, Default)]
+pub struct Http {
+    /// One for each distinct address that some server listens on.
+    pub listeners: Vec<Listener>,
+    /// All servers.
+    pub servers: Vec<Server>,
+    /// All locations of all servers, nested ones too, and one for each server itself ([`Server::root`]).
+    pub locations: Vec<Location>,
+    /// `upstream` blocks, then one implicit group for each literal `proxy_pass` address.
+    pub groups: Vec<Group>,
+    /// `map` blocks, by the index in [`super::variable::Variable::Map`].
+    pub maps: Vec<Map>,
+    /// Names of the variables that `set` and named captures assign, by [`UserVariable`].
+    pub user_variables: Vec<String>,
+}
+
+/// A listening address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListenAddress {
+    /// `addr:port`; port 0 lets the kernel choose.
+    Inet(SocketAddr),
+    /// `unix:path`
+    Unix(PathBuf),
+}
+
+/// One address to listen on and the servers behind it.
+#[derive(Debug)]
+pub struct Listener {
+    /// Where.
+    pub address: ListenAddress,
+    /// `backlog=`, default 511.
+    pub backlog: i32,
+    /// `ipv6only=`, default on.
+    pub ipv6only: bool,
+    /// `so_keepalive=`
+    pub keepalive: Option<TcpKeepalive>,
+    /// `proxy_protocol`
+    pub proxy_protocol: bool,
+    /// The servers by name, and the default one.
+    pub names: ServerNames,
+}
+
+/// `so_keepalive=on|off|[keepidle]:[keepintvl]:[keepcnt]`; `None` in a part leaves the system's setting.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TcpKeepalive {
+    /// `off` was said.
+    pub off: bool,
+    /// Idle time before the first probe.
+    pub idle: Option<Duration>,
+    /// Time between probes.
+    pub interval: Option<Duration>,
+    /// Number of probes.
+    pub count: Option<u32>,
+}
+
+/// A `server` block.
+#[derive(Debug)]
+pub struct Server {
+    /// `$server_name`: the first name, or empty.
+    pub name: String,
+    /// What holds where no location matches.
+    pub root: LocationIndex,
+    /// Its locations.
+    pub locations: Locations,
+    /// Named captures of the server's regex names are assigned by [`ServerNames`]; `set` directives of the server run
+    /// before the location is chosen.
+    pub sets: Vec<(UserVariable, Template)>,
+    /// A `return` of the server itself answers before any location is looked for.
+    pub returns: Option<Return>,
+    /// `large_client_header_buffers`, `max_headers`, `underscores_in_headers`.
+    pub head: HeadLimits,
+    /// `client_header_timeout`, default 60s.
+    pub header_timeout: Duration,
+}
+
+/// Everything that holds for requests of one location, inherited values filled in.
+#[derive(Debug)]
+pub struct Location {
+    /// As written (`/owa`, `~ \.asmx$`), for logs; empty for a server's own.
+    pub name: String,
+    /// The prefix that a `proxy_pass` with URI replaces; empty for a regex or named location.
+    pub prefix: Vec<u8>,
+    /// `set` directives of the location, in order.
+    pub sets: Vec<(UserVariable, Template)>,
+    /// What answers.
+    pub action: Action,
+    /// `allow` and `deny`.
+    pub access: AccessRules,
+    /// `set_real_ip_from` and `real_ip_header`.
+    pub real_ip: RealIp,
+    /// `access_log`; empty is `off`. Default: none (nginx's default file is not opened unasked).
+    pub access_logs: Vec<AccessLog>,
+    /// `error_log`; the main context's if none is nearer.
+    pub error_logs: Vec<ErrorLog>,
+    /// Directives about the client's connection and request.
+    pub client: ClientSettings,
+    /// `add_header`
+    pub add_headers: Vec<AddHeader>,
+    /// The `proxy_*` directives.
+    pub proxy: ProxySettings,
+}
+
+/// What a location does with a request.
+#[derive(Debug)]
+pub enum Action {
+    /// There are no files here: 404.
+    NotFound,
+    /// `return`
+    Return(Return),
+    /// `proxy_pass`
+    Proxy(ProxyPass),
+    /// `stub_status`
+    StubStatus,
+}
+
+/// `return code [text | URL]` or `return URL`.
+#[derive(Clone, Debug)]
+pub struct Return {
+    /// 444 closes the connection without an answer, as in nginx.
+    pub status: u16,
+    /// Body, or the `Location` for 301, 302, 303, 307, 308. `None`: nginx's page for the status.
+    pub text: Option<Template>,
+}
+
+/// `proxy_pass http://…`
+#[derive(Debug)]
+pub struct ProxyPass {
+    /// Where to.
+    pub target: PassTarget,
+    /// The URI part that takes the place of the location's prefix; `None` if `proxy_pass` has none. Unused with `Variable`.
+    pub uri: Option<String>,
+}
+
+/// The server part of a `proxy_pass`.
+#[derive(Debug)]
+pub enum PassTarget {
+    /// A group, named or implicit.
+    Group(GroupIndex),
+    /// With variables: rendered for each request to a whole URL whose host is a group's name or an IP address.
+    Variable(Template),
+}
+
+/// Directives about the client's connection and request.
+#[derive(Clone, Debug)]
+pub struct ClientSettings {
+    /// `client_max_body_size` in bytes, default 1 MiB; 0 is no limit.
+    pub max_body_size: u64,
+    /// `client_body_timeout`, default 60s, between two reads.
+    pub body_timeout: Duration,
+    /// `send_timeout`, default 60s, between two writes.
+    pub send_timeout: Duration,
+    /// `keepalive_timeout`, default 75s; zero closes after each answer.
+    pub keepalive_timeout: Duration,
+    /// Second argument of `keepalive_timeout`: the `Keep-Alive: timeout=` field.
+    pub keepalive_header: Option<Duration>,
+    /// `keepalive_requests`, default 1000. Never ends a connection that holds a pin (see docs/directives.md).
+    pub keepalive_requests: u64,
+    /// `keepalive_time`, default 1h. The same.
+    pub keepalive_time: Duration,
+    /// `tcp_nodelay`, default on.
+    pub tcp_nodelay: bool,
+    /// `server_tokens`: the version is shown.
+    pub server_tokens: bool,
+    /// `default_type`, default `text/plain`.
+    pub default_type: String,
+}
+
+/// `add_header name value [always]`
+#[derive(Debug, Clone)]
+pub struct AddHeader {
+    /// Name as written.
+    pub name: String,
+    /// Nothing is added where it renders empty.
+    pub value: Template,
+    /// Also on statuses other than 200, 201, 204, 206, 301, 302, 303, 304, 307, 308.
+    pub always: bool,
+}
+
+/// The `proxy_*` directives of a location.
+#[derive(Debug, Clone)]
+pub struct ProxySettings {
+    /// What is sent besides the client's own fields, in order, nginx's defaults (`Host $proxy_host`) included unless
+    /// overridden. Empty values are not sent. A client's field of the same name is never passed on.
+    /// `Connection` is here only if configured. `Authorization $http_authorization` is left out: the field passes as it came.
+    pub set_headers: Vec<(String, Template)>,
+    /// Lower-case names of response fields not passed on: nginx's defaults (`date server x-pad x-accel-*` as single names)
+    /// and `proxy_hide_header`, less `proxy_pass_header`.
+    pub hidden: Vec<String>,
+    /// `proxy_connect_timeout`, default 60s.
+    pub connect_timeout: Duration,
+    /// `proxy_read_timeout`, default 60s, between two reads.
+    pub read_timeout: Duration,
+    /// `proxy_send_timeout`, default 60s, between two writes.
+    pub send_timeout: Duration,
+    /// `proxy_next_upstream`
+    pub next_upstream: NextUpstream,
+    /// `proxy_next_upstream_tries`, 0 is no limit.
+    pub next_upstream_tries: u32,
+    /// `proxy_next_upstream_timeout`; `None` is no limit.
+    pub next_upstream_timeout: Option<Duration>,
+    /// `proxy_redirect`, in order; the first that matches is used. nginx's default is filled in.
+    pub redirects: Vec<Redirect>,
+    /// `proxy_bind`
+    pub bind: Option<Template>,
+    /// `proxy_socket_keepalive`
+    pub socket_keepalive: bool,
+    /// `ntlm` and its limits of the server or location, for a literal or variable `proxy_pass`.
+    pub ntlm: Option<pin::Limits>,
+}
+
+/// The conditions of `proxy_next_upstream`. Never applies to a request with credentials or on a pin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct NextUpstream {
+    pub error: bool,
+    pub timeout: bool,
+    pub invalid_header: bool,
+    pub non_idempotent: bool,
+    /// Statuses of `http_500` and so on.
+    pub statuses: Vec<u16>,
+}
+
+/// One `proxy_redirect`.
+#[derive(Clone, Debug)]
+pub struct Redirect {
+    /// A prefix of the `Location`, rendered for each request, or a regex.
+    pub from: RedirectFrom,
+    /// What takes its place.
+    pub to: Template,
+}
+
+/// The first argument of `proxy_redirect`.
+#[derive(Clone, Debug)]
+pub enum RedirectFrom {
+    /// A literal prefix, with variables.
+    Prefix(Template),
+    /// `~` or `~*`
+    Regex(regex::bytes::Regex),
+}
+
+/// `set_real_ip_from` and `real_ip_header`.
+#[derive(Clone, Debug, Default)]
+pub struct RealIp {
+    /// Whose word is believed.
+    pub from: Vec<ipnet::IpNet>,
+    /// `unix:` is among them.
+    pub from_unix: bool,
+    /// Which field says it.
+    pub header: RealIpHeader,
+}
+
+/// `real_ip_header`
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum RealIpHeader {
+    /// `X-Real-IP`, nginx's default.
+    #[default]
+    XRealIp,
+    /// `X-Forwarded-For`: its last address.
+    XForwardedFor,
+    /// `proxy_protocol`
+    ProxyProtocol,
+    /// Another field, lower case.
+    Field(String),
+}
+
+/// One `access_log` line.
+#[derive(Clone, Debug)]
+pub struct AccessLog {
+    /// Where to.
+    pub target: LogTarget,
+    /// The format's parts.
+    pub format: std::sync::Arc<LogFormat>,
+    /// `if=`: the line is not written where this renders to nothing or `0`.
+    pub condition: Option<Template>,
+}
+
+/// `log_format name [escape=default|json|none] string …`
+#[derive(Debug)]
+pub struct LogFormat {
+    /// Its name.
+    pub name: String,
+    /// How values of variables are escaped.
+    pub escape: Escape,
+    /// The line without its newline.
+    pub template: Template,
+}
+
+/// `escape=` of `log_format`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Escape {
+    #[default]
+    Default,
+    Json,
+    None,
+}
+
+/// An upstream group.
+#[derive(Debug)]
+pub struct Group {
+    /// Name of the `upstream` block, or `host:port` (`unix:path`) of a literal `proxy_pass`. What makes it the same group
+    /// after a reload. `$proxy_host`.
+    pub name: String,
+    /// `$proxy_port`
+    pub port: u16,
+    /// It stands for a literal address.
+    pub implicit: bool,
+    /// Balancing method.
+    pub method: balance::Method,
+    /// The key of `hash`.
+    pub hash_key: Option<Template>,
+    /// One for each address of each `server` line, in order.
+    pub peers: Vec<(balance::Peer, PeerAddress)>,
+    /// `keepalive` and its limits.
+    pub pool: PoolLimits,
+    /// `ntlm` and its limits; `None`: the group does not pin.
+    pub ntlm: Option<pin::Limits>,
+}
+
+/// Where a peer is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum PeerAddress {
+    /// TCP
+    Inet(SocketAddr),
+    /// A stream socket in the file system.
+    Unix(PathBuf),
+}
+
+/// A local address for `proxy_bind`.
+pub type BindAddress = IpAddr;

@@ -1,0 +1,15 @@
+//! HTTP/1.1 as pure functions: heads as ranges over the buffer they came in, the rules of what is let through, body
+//! framing, the chunk scanner, head rewriting as a list of slices, and the front's own answers.
+//!
+//! Nothing here holds a descriptor, a clock or a reference to its input.
+#![forbid(unsafe_code)]
+
+pub mod answer;
+pub mod body;
+pub mod head;
+pub mod refusal;
+pub mod request;
+pub mod response;
+pub mod rewrite;
+pub mod scan;
+pub mod target;

@@ -1,0 +1,13 @@
+//! ntlmfront: a front for servers that log people in with NTLM and Negotiate.
+//!
+//! Follow a request from [`proxy`]: `worker` accepts, `client` reads heads and owns the pins, `exchange` carries one
+//! request and its response, `relay` moves a body. The rooms below it ([`http`], [`pin`], [`balance`], [`config`]) are
+//! pure: no descriptor, clock or system call. [`net`] is the only room that knows io_uring.
+
+pub mod balance;
+pub mod config;
+pub mod http;
+pub mod net;
+pub mod observe;
+pub mod pin;
+pub mod proxy;

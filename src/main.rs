@@ -1,0 +1,2 @@
+//! Command line and exit codes.
+fn main() {}

@@ -1,0 +1,1 @@
+//! An HTTP origin that does real NTLM, bound to the connection.
