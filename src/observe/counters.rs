@@ -1,0 +1,264 @@
+//! Counters of one worker: written by its thread only, read by any.
+
+use std::array;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::pin::EndReason;
+
+/// A number that only grows. Only one thread may add to it, which is why a load and a store are enough.
+#[derive(Debug, Default)]
+pub struct Count(AtomicU64);
+
+impl Count {
+    /// Adds `number`; wraps around after 2^64.
+    pub fn add(&self, number: u64) {
+        let old = self.0.load(Ordering::Relaxed);
+        self.0.store(old.wrapping_add(number), Ordering::Relaxed);
+    }
+
+    /// The number so far.
+    pub fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A number that grows and shrinks. Only one thread may change it.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicU64);
+
+impl Gauge {
+    /// One more.
+    pub fn increase(&self) {
+        self.set(self.value().wrapping_add(1));
+    }
+
+    /// One less. Never below zero.
+    pub fn decrease(&self) {
+        let value = self.value();
+        debug_assert!(value > 0, "more ends than beginnings");
+        self.set(value.saturating_sub(1));
+    }
+
+    /// Exactly this many.
+    pub fn set(&self, number: u64) {
+        self.0.store(number, Ordering::Relaxed);
+    }
+
+    /// How many there are.
+    pub fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What one worker counts. On cache lines of its own, so that no worker slows another.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct Counters {
+    /// Client connections accepted.
+    pub accepted: Count,
+    /// Client connections accepted and not closed at once for want of room (`worker_connections`). At most `accepted`.
+    pub handled: Count,
+    /// Requests whose head was read, refused ones too.
+    pub requests: Count,
+    /// Client connections open now: at least `reading` + `writing` + `waiting`.
+    pub active: Gauge,
+    /// Client connections in the middle of a request head.
+    pub reading: Gauge,
+    /// Client connections whose request is being carried or answered.
+    pub writing: Gauge,
+    /// Client connections without a request.
+    pub waiting: Gauge,
+    /// Final answers to clients by the first digit of their status.
+    pub responses: Responses,
+    /// Bytes received from clients.
+    pub bytes_in: Count,
+    /// Bytes sent to clients.
+    pub bytes_out: Count,
+    /// Pins made.
+    pub pins_created: Count,
+    /// Pins ended, by reason.
+    pub pins_ended: PinEnds,
+    /// Pins now, resting ones included.
+    pub pins_active: Gauge,
+    /// Established pins without a request in flight now. At most `pins_active`.
+    pub pins_idle: Gauge,
+    /// Messages refused, by rule.
+    pub refusals: Refusals,
+    /// Connections to servers that were opened.
+    pub upstream_opened: Count,
+    /// Requests that went out on a pooled connection.
+    pub upstream_reused: Count,
+    /// Connections to servers that could not be opened, or failed with a request on them.
+    pub upstream_failed: Count,
+    /// Clients that left before their answer was complete.
+    pub client_aborts: Count,
+}
+
+/// Final answers by class.
+#[derive(Debug, Default)]
+pub struct Responses([Count; 5]);
+
+impl Responses {
+    /// Counts an answer. Statuses outside 100 to 599 are counted as 5xx.
+    pub fn count(&self, status: u16) {
+        let class = usize::from(status / 100);
+        self.0[if (1..=5).contains(&class) {
+            class - 1
+        } else {
+            4
+        }]
+        .add(1);
+    }
+
+    /// The classes (1 for 1xx) and their numbers.
+    pub fn iter(&self) -> impl Iterator<Item = (u16, u64)> {
+        (1..).zip(self.0.iter().map(Count::value))
+    }
+}
+
+/// Ends of pins by reason.
+#[derive(Debug, Default)]
+pub struct PinEnds([Count; EndReason::ALL.len()]);
+
+impl PinEnds {
+    /// Counts an end.
+    pub fn count(&self, reason: EndReason) {
+        // ALL lists the variants in their order.
+        self.0[reason as usize].add(1);
+    }
+
+    /// The reasons and their numbers.
+    pub fn iter(&self) -> impl Iterator<Item = (EndReason, u64)> {
+        EndReason::ALL
+            .into_iter()
+            .zip(self.0.iter().map(Count::value))
+    }
+}
+
+/// Room for the rules of requests and of responses.
+const REFUSALS: usize = 128;
+
+/// Refused messages by the number of the rule.
+#[derive(Debug)]
+pub struct Refusals([Count; REFUSALS]);
+
+impl Default for Refusals {
+    fn default() -> Self {
+        Self(array::from_fn(|_| Count::default()))
+    }
+}
+
+impl Refusals {
+    /// Counts a refusal under `index`; numbers that there is no room for share the last place.
+    pub fn count(&self, index: usize) {
+        self.0[index.min(REFUSALS - 1)].add(1);
+    }
+
+    /// How many were counted under `index`.
+    pub fn value(&self, index: usize) -> u64 {
+        self.0[index.min(REFUSALS - 1)].value()
+    }
+}
+
+/// The text of nginx's `stub_status` over all workers.
+pub fn stub_status(workers: &[Arc<Counters>]) -> String {
+    StubStatus(workers).to_string()
+}
+
+struct StubStatus<'a>(&'a [Arc<Counters>]);
+
+impl StubStatus<'_> {
+    fn sum(&self, value: impl Fn(&Counters) -> u64) -> u64 {
+        self.0.iter().map(|counters| value(counters)).sum()
+    }
+}
+
+impl fmt::Display for StubStatus<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The blanks before the line ends are nginx's, and scripts match them.
+        writeln!(
+            f,
+            "Active connections: {} ",
+            self.sum(|counters| counters.active.value())
+        )?;
+        writeln!(f, "server accepts handled requests")?;
+        writeln!(
+            f,
+            " {} {} {} ",
+            self.sum(|counters| counters.accepted.value()),
+            self.sum(|counters| counters.handled.value()),
+            self.sum(|counters| counters.requests.value()),
+        )?;
+        writeln!(
+            f,
+            "Reading: {} Writing: {} Waiting: {} ",
+            self.sum(|counters| counters.reading.value()),
+            self.sum(|counters| counters.writing.value()),
+            self.sum(|counters| counters.waiting.value()),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stub_status_sums_the_workers() {
+        let workers = [1, 10].map(|weight| {
+            let counters = Counters::default();
+            counters.accepted.add(5 * weight);
+            counters.handled.add(4 * weight);
+            counters.requests.add(9 * weight);
+            counters.active.set(3 * weight);
+            counters.reading.increase();
+            counters.writing.set(weight);
+            counters.waiting.increase();
+            counters.waiting.decrease();
+            Arc::new(counters)
+        });
+        assert_eq!(
+            stub_status(&workers),
+            "Active connections: 33 \nserver accepts handled requests\n 55 44 99 \nReading: 2 Writing: 11 Waiting: 0 \n"
+        );
+    }
+
+    #[test]
+    fn answers_by_class() {
+        let responses = Responses::default();
+        for status in [101, 200, 204, 302, 401, 404, 499, 502, 0, 600, 999] {
+            responses.count(status);
+        }
+        assert_eq!(
+            responses.iter().collect::<Vec<_>>(),
+            [(1, 1), (2, 2), (3, 1), (4, 3), (5, 4)]
+        );
+    }
+
+    #[test]
+    fn every_reason_has_its_own_count() {
+        let ends = PinEnds::default();
+        for (number, reason) in EndReason::ALL.into_iter().enumerate() {
+            for _ in 0..number {
+                ends.count(reason);
+            }
+        }
+        for (number, (reason, count)) in ends.iter().enumerate() {
+            assert_eq!(reason, EndReason::ALL[number]);
+            assert_eq!(count, number as u64);
+        }
+    }
+
+    #[test]
+    fn refusals_without_room_share_the_last_place() {
+        let refusals = Refusals::default();
+        for index in [0, 3, 3, 127, 128, usize::MAX] {
+            refusals.count(index);
+        }
+        for (index, count) in [(0, 1), (1, 0), (3, 2), (127, 3)] {
+            assert_eq!(refusals.value(index), count, "{index}");
+        }
+    }
+}
