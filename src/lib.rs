@@ -10,4 +10,5 @@ pub mod http;
 pub mod net;
 pub mod observe;
 pub mod pin;
+pub mod process;
 pub mod proxy;
