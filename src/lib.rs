@@ -5,6 +5,7 @@
 //! pure: no descriptor, clock or system call. [`net`] is the only room that knows io_uring.
 
 pub mod balance;
+pub mod cli;
 pub mod config;
 pub mod http;
 pub mod net;
