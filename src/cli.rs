@@ -269,16 +269,11 @@ pub fn configure() -> String {
     text += "nginx version: nginx/";
     text += NGINX_VERSION;
     text += "\nbuilt with no TLS library (TLS is not in this version)\nconfigure arguments:";
-    for (option, value) in [
-        ("prefix", PREFIX.trim_end_matches('/')),
-        ("conf-path", CONF),
-        ("error-log-path", ERROR_LOG),
-        ("pid-path", PID),
-    ] {
-        text += " --";
-        text += option;
-        text += "=";
-        text += value;
+    text += " --prefix=";
+    text += PREFIX.trim_end_matches('/');
+    for (option, name) in [("conf", CONF), ("error-log", ERROR_LOG), ("pid", PID)] {
+        // Writing to a String cannot fail.
+        let _ = write!(text, " --{option}-path={PREFIX}{name}");
     }
     for module in ["http_realip", "http_stub_status"] {
         text += " --with-";
@@ -296,7 +291,7 @@ pub fn configure() -> String {
 
 /// Modules that nginx has unless it is told otherwise, and that are not here. What nginx has only on demand (TLS among it)
 /// is not here where `configure` does not name it.
-const ABSENT_MODULES: [&str; 18] = [
+const ABSENT_MODULES: [&str; 20] = [
     "http_charset",
     "http_gzip",
     "http_ssi",
@@ -315,6 +310,9 @@ const ABSENT_MODULES: [&str; 18] = [
     "http_limit_conn",
     "http_limit_req",
     "http_empty_gif",
+    "http_browser",
+    // `zone` is accepted, but workers share nothing.
+    "http_upstream_zone",
 ];
 
 /// What `-h` prints, on standard error.
@@ -527,8 +525,7 @@ mod tests {
             lines[2],
             "built with no TLS library (TLS is not in this version)"
         );
-        let arguments =
-            "configure arguments: --prefix=/usr/local/ntlmfront --conf-path=conf/ntlmfront.conf ";
+        let arguments = "configure arguments: --prefix=/usr/local/ntlmfront --conf-path=/usr/local/ntlmfront/conf/ntlmfront.conf ";
         assert!(lines[3].starts_with(arguments), "{}", lines[3]);
         assert!(lines[3].contains(" --with-http_realip_module --with-http_stub_status_module "));
         assert!(lines[3].contains(" --without-http_ssi_module "));

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use nix::unistd::{getpid, gettid};
 
-use crate::config::model::Level;
+use crate::config::model::{self, Level};
 
 use super::escape::Escaped;
-use super::files::LogFile;
+use super::files::{LogFile, LogFiles, OpenError};
 use super::time;
 
 /// No line is longer, its newline included; what does not fit is cut off, as in nginx.
@@ -24,6 +24,16 @@ pub struct ErrorLog {
 }
 
 impl ErrorLog {
+    /// Opens the logs that `error_log` directives name.
+    pub fn open(directives: &[model::ErrorLog], files: &mut LogFiles) -> Result<Self, OpenError> {
+        let open = |log: &model::ErrorLog| Ok((files.open(&log.target)?, log.level));
+        directives
+            .iter()
+            .map(open)
+            .collect::<Result<_, _>>()
+            .map(Self::new)
+    }
+
     /// A log that goes to all of `logs`.
     pub fn new(logs: Vec<(Arc<LogFile>, Level)>) -> Self {
         let least = logs.iter().map(|&(_, level)| level).min();
@@ -174,8 +184,6 @@ impl fmt::Write for Line<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::model::LogTarget;
-    use crate::observe::files::LogFiles;
     use std::fs;
     use std::net::{IpAddr, Ipv4Addr};
 
@@ -271,13 +279,18 @@ mod tests {
     fn each_log_takes_its_levels() {
         let dir = tempfile::tempdir().unwrap();
         let paths = ["warn", "crit"].map(|name| dir.path().join(name));
-        let mut files = LogFiles::default();
-        let mut open =
-            |path: &std::path::PathBuf| files.open(&LogTarget::File(path.clone())).unwrap();
-        let log = ErrorLog::new(vec![
-            (open(&paths[1]), Level::Crit),
-            (open(&paths[0]), Level::Warn),
-        ]);
+        let directive = |path: &std::path::PathBuf, level| model::ErrorLog {
+            target: model::LogTarget::File(path.clone()),
+            level,
+        };
+        let log = ErrorLog::open(
+            &[
+                directive(&paths[1], Level::Crit),
+                directive(&paths[0], Level::Warn),
+            ],
+            &mut LogFiles::default(),
+        )
+        .unwrap();
         for (level, enabled) in [
             (Level::Debug, false),
             (Level::Notice, false),

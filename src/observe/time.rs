@@ -63,7 +63,7 @@ impl Stamps {
     }
 }
 
-/// Lends the texts of the present second. They are of this thread: `read` must not call this function again.
+/// Lends the texts of the present second.
 pub fn with_now<R>(read: impl FnOnce(&Stamps) -> R) -> R {
     with_time(SystemTime::now(), read)
 }
@@ -76,12 +76,18 @@ pub fn with_time<R>(now: SystemTime, read: impl FnOnce(&Stamps) -> R) -> R {
     let second = now
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs());
-    STAMPS.with_borrow_mut(|stamps| {
+    STAMPS.with(|stamps| {
+        let Ok(mut stamps) = stamps.try_borrow_mut() else {
+            // A `read` further up has lent them out.
+            let mut stamps = Stamps::default();
+            stamps.update(second, TimeZone::system());
+            return read(&stamps);
+        };
         if stamps.second != second || stamps.local.is_empty() {
             // Asked anew each second, so that a changed zone is seen; jiff keeps it for minutes itself.
             stamps.update(second, TimeZone::system());
         }
-        read(stamps)
+        read(&stamps)
     })
 }
 
@@ -139,6 +145,18 @@ mod tests {
         let next = text(time + Duration::from_millis(900));
         assert_ne!(next.1, first.1);
         assert_eq!(next.0, first.0, "the buffer is used again");
+    }
+
+    #[test]
+    fn texts_may_be_read_within_a_reading() {
+        let later = UNIX_EPOCH + Duration::from_secs(86_400);
+        let dates = with_time(UNIX_EPOCH, |outer| {
+            with_time(later, |inner| {
+                [outer, inner].map(|stamps| stamps.http_date().to_owned())
+            })
+        });
+        assert_eq!(dates[0], "Thu, 01 Jan 1970 00:00:00 GMT");
+        assert_eq!(dates[1], "Fri, 02 Jan 1970 00:00:00 GMT");
     }
 
     #[test]
