@@ -254,29 +254,33 @@ mod tests {
         let mut files = LogFiles::default();
         let log = files.open(&target(&path)).unwrap();
         let stop = AtomicBool::new(false);
-        let rotations = 50;
-        let counts = std::thread::scope(|scope| {
-            let writers = ["one", "two"].map(|name| {
+        let counts = [AtomicU64::new(0), AtomicU64::new(0)];
+        let names = ["one", "two"];
+        std::thread::scope(|scope| {
+            for (name, count) in names.iter().zip(&counts) {
                 let (log, stop) = (&log, &stop);
                 scope.spawn(move || {
-                    let mut count = 0;
                     while !stop.load(Ordering::Relaxed) {
-                        log.write(format!("{name} {count} {}\n", "x".repeat(100)).as_bytes());
-                        count += 1;
+                        let number = count.load(Ordering::Relaxed);
+                        log.write(format!("{name} {number} {}\n", "x".repeat(100)).as_bytes());
+                        count.store(number + 1, Ordering::Relaxed);
                     }
-                    count
-                })
-            });
-            for number in 0..rotations {
-                let seen = fs::metadata(&path).unwrap().len();
-                while fs::metadata(&path).unwrap().len() == seen {
+                });
+            }
+            let written = || counts.each_ref().map(|count| count.load(Ordering::Relaxed));
+            for rotation in 0..50 {
+                let before = written();
+                while written()
+                    .iter()
+                    .zip(before)
+                    .any(|(&now, before)| now == before)
+                {
                     std::thread::yield_now();
                 }
-                fs::rename(&path, dir.path().join(number.to_string())).unwrap();
+                fs::rename(&path, dir.path().join(rotation.to_string())).unwrap();
                 assert_eq!(files.reopen_all(), []);
             }
             stop.store(true, Ordering::Relaxed);
-            writers.map(|writer| writer.join().unwrap())
         });
         let mut seen: BTreeMap<String, Vec<u64>> = BTreeMap::new();
         for entry in fs::read_dir(dir.path()).unwrap() {
@@ -290,10 +294,14 @@ mod tests {
                     .push(count.parse().unwrap());
             }
         }
-        for (name, count) in ["one", "two"].into_iter().zip(counts) {
+        for (name, count) in names.into_iter().zip(counts) {
             let lines = seen.get_mut(name).unwrap();
             lines.sort_unstable();
-            assert_eq!(*lines, (0..count).collect::<Vec<u64>>(), "{name}");
+            assert_eq!(
+                *lines,
+                (0..count.into_inner()).collect::<Vec<u64>>(),
+                "{name}"
+            );
         }
     }
 }
