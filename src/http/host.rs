@@ -125,7 +125,8 @@ mod tests {
 
     #[test]
     fn host_and_port_are_split() {
-        let table: &[(&[u8], (&[u8], Option<&[u8]>))] = &[
+        type Split<'a> = (&'a [u8], Option<&'a [u8]>);
+        let table: &[(&[u8], Split<'_>)] = &[
             (b"a", (b"a", None)),
             (b"a:80", (b"a", Some(b"80"))),
             (b"[::1]", (b"[::1]", None)),

@@ -117,7 +117,7 @@ impl RequestHead {
             _ if method.eq_ignore_ascii_case(b"CONNECT") => return Err(Refusal::Connect),
             _ => Method::Other,
         };
-        if method_end >= target_end {
+        if method_end + 1 >= target_end {
             return Err(Refusal::Malformed);
         }
         let start = method_end + 1;
@@ -369,3 +369,6 @@ impl Upgrade {
         self.value.filter(|_| !self.is_refused)
     }
 }
+
+#[cfg(test)]
+mod tests;

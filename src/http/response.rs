@@ -154,3 +154,6 @@ impl ResponseHead {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

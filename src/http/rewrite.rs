@@ -271,3 +271,6 @@ fn finish(out: &mut Rewrite, chunked: bool, add: impl FnOnce(&mut Vec<u8>)) {
         own.extend_from_slice(b"\r\n");
     });
 }
+
+#[cfg(test)]
+mod tests;

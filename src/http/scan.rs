@@ -165,7 +165,8 @@ mod tests {
     fn rules_7_9_14_16_shape() {
         use Refusal::*;
         let complete = |start, end| Ok((start, end));
-        let table: &[(&[u8], Result<(usize, usize), Option<Refusal>>)] = &[
+        type Expected = Result<(usize, usize), Option<Refusal>>;
+        let table: &[(&[u8], Expected)] = &[
             (b"GET / HTTP/1.1\r\n\r\n", complete(0, 18)),
             (b"GET / HTTP/1.1\r\nHost: a\r\n\r\nbody", complete(0, 27)),
             (b"HTTP/1.1 200 OK\r\nA: b\r\n\r\n", complete(0, 25)),
