@@ -10,6 +10,15 @@ pub struct Span {
 }
 
 impl Span {
+    /// The span `start..end` of a buffer whose length fits into 32 bits, which the parsers check first.
+    pub(super) fn new(start: usize, end: usize) -> Self {
+        debug_assert!(start <= end && u32::try_from(end).is_ok());
+        Self {
+            start: start as u32,
+            end: end as u32,
+        }
+    }
+
     /// The span's bytes in the buffer it was made for.
     pub fn of(self, buffer: &[u8]) -> &[u8] {
         &buffer[self.start as usize..self.end as usize]
@@ -38,6 +47,7 @@ pub enum Name {
     Date,
     Expect,
     Host,
+    Http2Settings,
     KeepAlive,
     Location,
     PersistentAuth,
@@ -53,6 +63,61 @@ pub enum Name {
     WwwAuthenticate,
 }
 
+impl Name {
+    /// Which field a name is, compared without regard to case.
+    pub fn of(name: &[u8]) -> Self {
+        let candidates: &[(&[u8], Self)] = match name.len() {
+            2 => &[(b"te", Self::Te)],
+            3 => &[(b"via", Self::Via)],
+            4 => &[(b"host", Self::Host), (b"date", Self::Date)],
+            6 => &[
+                (b"cookie", Self::Cookie),
+                (b"expect", Self::Expect),
+                (b"server", Self::Server),
+            ],
+            7 => &[
+                (b"upgrade", Self::Upgrade),
+                (b"trailer", Self::Trailer),
+                (b"refresh", Self::Refresh),
+            ],
+            8 => &[(b"location", Self::Location)],
+            10 => &[
+                (b"connection", Self::Connection),
+                (b"keep-alive", Self::KeepAlive),
+            ],
+            13 => &[(b"authorization", Self::Authorization)],
+            14 => &[
+                (b"content-length", Self::ContentLength),
+                (b"http2-settings", Self::Http2Settings),
+            ],
+            15 => &[(b"persistent-auth", Self::PersistentAuth)],
+            16 => &[
+                (b"www-authenticate", Self::WwwAuthenticate),
+                (b"proxy-connection", Self::ProxyConnection),
+            ],
+            17 => &[(b"transfer-encoding", Self::TransferEncoding)],
+            19 => &[(b"proxy-authorization", Self::ProxyAuthorization)],
+            _ => &[],
+        };
+        candidates
+            .iter()
+            .find(|(candidate, _)| name.eq_ignore_ascii_case(candidate))
+            .map_or(Self::Other, |(_, known)| *known)
+    }
+}
+
+/// What becomes of a field line when its head goes on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Fate {
+    /// It goes on as it came.
+    #[default]
+    Passes,
+    /// It is for this connection only, or the front writes its own in its place (rules 18 and 19).
+    Stays,
+    /// It is treated as if it were not there: its name is one that nginx ignores (rule 10).
+    Ignored,
+}
+
 /// One field line of a head.
 #[derive(Clone, Copy, Debug)]
 pub struct Field {
@@ -64,6 +129,8 @@ pub struct Field {
     pub value: Span,
     /// Which field this is, if the front cares.
     pub known: Name,
+    /// Whether it goes on.
+    pub fate: Fate,
 }
 
 /// The two versions that are let through.
@@ -99,7 +166,8 @@ pub struct HeadLimits {
     pub total: usize,
     /// Number of field lines.
     pub fields: usize,
-    /// Fields with an underscore in their name are passed on (`underscores_in_headers on`) instead of dropped.
+    /// Request fields with an underscore in their name are passed on (`underscores_in_headers on`) instead of dropped.
+    /// Those that resemble a field the front knows are dropped all the same.
     pub underscores: bool,
 }
 
@@ -112,4 +180,14 @@ impl Default for HeadLimits {
             underscores: false,
         }
     }
+}
+
+/// Whether a byte may stand in a token (RFC 9110 section 5.6.2).
+pub(super) fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// Whether a byte may stand in a field value: no control byte but the tab.
+pub(super) fn is_value_byte(byte: u8) -> bool {
+    byte == b'\t' || (byte >= b' ' && byte != 0x7f)
 }

@@ -6,7 +6,9 @@
 
 pub mod answer;
 pub mod body;
+pub mod fields;
 pub mod head;
+pub mod host;
 pub mod refusal;
 pub mod request;
 pub mod response;
