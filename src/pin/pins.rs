@@ -75,7 +75,17 @@ impl EndReason {
 
     /// The word for logs and labels, `client_closed` and so on.
     pub fn word(self) -> &'static str {
-        todo!()
+        match self {
+            EndReason::ClientClosed => "client_closed",
+            EndReason::UpstreamClosed => "upstream_closed",
+            EndReason::Idle => "idle",
+            EndReason::Age => "age",
+            EndReason::Requests => "requests",
+            EndReason::Evicted => "evicted",
+            EndReason::NewCredentials => "new_credentials",
+            EndReason::Error => "error",
+            EndReason::Shutdown => "shutdown",
+        }
     }
 }
 
@@ -100,6 +110,44 @@ pub enum Plan<C> {
 
 /// A pin: one upstream connection bound to one client connection. Not `Clone`, and its connection cannot be taken out
 /// other than by dropping it.
+///
+/// So a connection that carried credentials cannot get into the pool. This is how a clean one gets there:
+///
+/// ```
+/// use std::time::Instant;
+/// use ntlmfront::pin::{Pool, pool::PoolLimits};
+///
+/// struct Connection;
+/// fn keep(pool: &mut Pool<u8, Connection>, clean: Connection, opened: Instant, now: Instant) {
+///     pool.put(0, clean, opened, 1, &PoolLimits::default(), now);
+/// }
+/// ```
+///
+/// and this is the same with a pin, which does not compile, whether it is tried with the field
+///
+/// ```compile_fail,E0616
+/// use std::time::Instant;
+/// use ntlmfront::pin::{Pinned, Pool, pool::PoolLimits};
+///
+/// struct Connection;
+/// fn keep(pool: &mut Pool<u8, Connection>, pin: Pinned<Connection>, opened: Instant, now: Instant) {
+///     pool.put(0, pin.connection, opened, 1, &PoolLimits::default(), now);
+/// }
+/// ```
+///
+/// or with what the pin lends:
+///
+/// ```compile_fail,E0507
+/// use std::time::Instant;
+/// use ntlmfront::pin::{Pinned, Pool, pool::PoolLimits};
+///
+/// struct Connection;
+/// fn keep(pool: &mut Pool<u8, Connection>, mut pin: Pinned<Connection>, opened: Instant, now: Instant) {
+///     pool.put(0, *pin.connection_mut(), opened, 1, &PoolLimits::default(), now);
+/// }
+/// ```
+///
+/// Let `C` be no `Default` and no `Clone`, so that `std::mem::take` or a copy is no way around.
 #[derive(Debug)]
 pub struct Pinned<C> {
     connection: C,
@@ -108,9 +156,12 @@ pub struct Pinned<C> {
     id: u64,
     state: State,
     opened: Instant,
+    /// When the last answer was complete. Of no meaning before the first.
     idle_since: Instant,
+    /// Requests sent on the connection, the one in flight and those before it became a pin included.
     requests: u64,
-    reauthenticates: bool,
+    /// The server's last answer said `Persistent-Auth: false`: it authenticates each request by itself.
+    authenticates_each_request: bool,
 }
 
 impl<C> Pinned<C> {
@@ -148,78 +199,605 @@ impl<C> Pinned<C> {
     pub fn requests(&self) -> u64 {
         self.requests
     }
+
+    /// Why this pin must not take the next request, if so.
+    ///
+    /// Age and number bound established pins only. A limit that fell between two legs would cut the handshake: the
+    /// third leg of a login would reach a server that knows nothing of the first two, and so it would at every attempt
+    /// of a login that has more legs than `ntlm_requests` allows. A handshaking pin is bounded by its use instead: it
+    /// exists only while its client connection does, it serves nobody else, and its first good answer to credentials
+    /// brings it under the limits.
+    fn ended_before(
+        &self,
+        credentials: Option<Credentials>,
+        limits: &Limits,
+        now: Instant,
+    ) -> Option<EndReason> {
+        if self.state == State::Handshaking {
+            return None;
+        }
+        // First, because a new login would not have been sent on this pin: no limit took anything from its user.
+        if credentials.is_some_and(|credentials| self.is_left_by(credentials, limits)) {
+            Some(EndReason::NewCredentials)
+        } else if self.age(now) >= limits.max_age {
+            Some(EndReason::Age)
+        } else if self.requests >= limits.max_requests {
+            Some(EndReason::Requests)
+        } else {
+            None
+        }
+    }
+
+    /// Whether credentials on this established pin are a new login, which gets a connection of its own.
+    fn is_left_by(&self, credentials: Credentials, limits: &Limits) -> bool {
+        let stays =
+            self.authenticates_each_request || limits.reauth_same && !credentials.ntlm_message;
+        !stays
+    }
+
+    /// When an established pin that rests since [`Self::idle_since`] has been idle too long. `None` is never.
+    fn expiry(&self, limits: &Limits) -> Option<Instant> {
+        match self.state {
+            State::Handshaking => None,
+            State::Established => self.idle_since.checked_add(limits.idle_timeout),
+        }
+    }
 }
 
 /// What a client connection holds: at most one pin per group.
-#[derive(Debug, Default)]
+///
+/// A pin in here rests: no request is in flight on it. Dropping this closes every pin, as the client's own end must.
+#[derive(Debug)]
 pub struct Pins<C> {
-    _idle: Vec<Pinned<C>>,
+    /// No two of the same group. In no order.
+    resting: Vec<Pinned<C>>,
+}
+
+impl<C> Default for Pins<C> {
+    fn default() -> Self {
+        Self {
+            resting: Vec::new(),
+        }
+    }
 }
 
 impl<C> Pins<C> {
-    /// Decides how a request for `group` travels (rules 1 to 4 and 7 of a pin's life).
+    /// Decides how a request for `group` travels (rules 1 to 4 and 7 of a pin's life). With [`Plan::OnPin`] the request
+    /// is counted as sent.
+    ///
+    /// Idle time is not looked at: a request that arrives before the sweep found the pin has found it alive.
     pub fn plan(
         &mut self,
-        _group: GroupId,
-        _credentials: Option<Credentials>,
-        _limits: &Limits,
-        _now: Instant,
+        group: GroupId,
+        credentials: Option<Credentials>,
+        limits: &Limits,
+        now: Instant,
     ) -> Plan<C> {
-        todo!()
+        let ended = match self.remove(group) {
+            None => None,
+            Some(mut pin) => match pin.ended_before(credentials, limits, now) {
+                None => {
+                    pin.requests += 1;
+                    return Plan::OnPin(pin);
+                }
+                Some(reason) => Some((pin, reason)),
+            },
+        };
+        match credentials {
+            Some(_) => Plan::Bind { ended },
+            None => Plan::Plain { ended },
+        }
     }
 
-    /// Makes a pin of a connection that never carried credentials, before the credentials are sent on it. `opened` is
-    /// when the upstream connection was opened, `requests` what it already served.
+    /// Makes a pin of a connection that never carried credentials, before the credentials are sent on it: that request
+    /// is counted as sent. `opened` is when the upstream connection was opened, `requests` what it already served.
     pub fn bind(
         &self,
-        _connection: C,
-        _group: GroupId,
-        _id: u64,
-        _opened: Instant,
-        _requests: u64,
+        connection: C,
+        group: GroupId,
+        id: u64,
+        opened: Instant,
+        requests: u64,
     ) -> Pinned<C> {
-        todo!()
+        debug_assert!(
+            self.position(group).is_none(),
+            "bind follows a plan, which took the group's pin out"
+        );
+        Pinned {
+            connection,
+            group,
+            id,
+            state: State::Handshaking,
+            opened,
+            idle_since: opened,
+            requests: requests + 1,
+            authenticates_each_request: false,
+        }
     }
 
     /// The final answer to a request on `pin` is complete and its connection goes on: the pin moves to its next state and
     /// rests here. `credentials`: whether that request carried some.
+    ///
+    /// Lends the resting pin: if it is established now, it belongs into the worker's [`IdleOrder`](super::IdleOrder), and
+    /// its connection is where the key may be noted.
     pub fn answered(
         &mut self,
-        _pin: Pinned<C>,
-        _credentials: bool,
-        _status: u16,
-        _persistent_auth_false: bool,
-        _now: Instant,
-    ) {
-        todo!()
+        mut pin: Pinned<C>,
+        credentials: bool,
+        status: u16,
+        persistent_auth_false: bool,
+        now: Instant,
+    ) -> &mut Pinned<C> {
+        debug_assert!(
+            self.position(pin.group).is_none(),
+            "one request at a time, so one pin per group"
+        );
+        if credentials {
+            pin.state = match status {
+                401 | 407 => State::Handshaking,
+                _ => State::Established,
+            };
+        }
+        pin.authenticates_each_request = persistent_auth_false;
+        pin.idle_since = now;
+        // Nearly every client connection uses one group: no room is taken for more before there is one.
+        self.resting.reserve_exact(1);
+        let place = self.resting.len();
+        self.resting.push(pin);
+        &mut self.resting[place]
     }
 
     /// The resting pins.
     pub fn iter(&self) -> std::slice::Iter<'_, Pinned<C>> {
-        todo!()
+        self.resting.iter()
     }
 
     /// Takes the pin of `group` out to be closed (evicted, closed by the server).
-    pub fn remove(&mut self, _group: GroupId) -> Option<Pinned<C>> {
-        todo!()
+    pub fn remove(&mut self, group: GroupId) -> Option<Pinned<C>> {
+        self.position(group)
+            .map(|place| self.resting.swap_remove(place))
     }
 
-    /// Takes out one pin that has been idle too long, if there is one; `limits` answers for its group.
+    /// Takes out one pin that has been idle too long, if there is one; `limits` answers for its group. Call until `None`.
+    ///
+    /// Only established pins expire. A handshaking one ends with its client connection, which the client's own
+    /// `keepalive_timeout` bounds.
     pub fn expired(
         &mut self,
-        _limits: impl Fn(GroupId) -> Limits,
-        _now: Instant,
+        limits: impl Fn(GroupId) -> Limits,
+        now: Instant,
     ) -> Option<Pinned<C>> {
-        todo!()
+        let place = self.resting.iter().position(|pin| {
+            pin.expiry(&limits(pin.group))
+                .is_some_and(|expiry| expiry <= now)
+        })?;
+        Some(self.resting.swap_remove(place))
     }
 
     /// When `expired` should be asked again: the earliest end of an established pin's idle time.
-    pub fn next_expiry(&self, _limits: impl Fn(GroupId) -> Limits) -> Option<Instant> {
-        todo!()
+    pub fn next_expiry(&self, limits: impl Fn(GroupId) -> Limits) -> Option<Instant> {
+        self.resting
+            .iter()
+            .filter_map(|pin| pin.expiry(&limits(pin.group)))
+            .min()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        todo!()
+        self.resting.is_empty()
+    }
+
+    fn position(&self, group: GroupId) -> Option<usize> {
+        self.resting.iter().position(|pin| pin.group == group)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::credentials::Scheme;
+    use super::*;
+
+    const GROUP: GroupId = GroupId(7);
+
+    const NTLM: Option<Credentials> = Some(Credentials {
+        scheme: Scheme::Ntlm,
+        ntlm_message: true,
+    });
+    const TICKET: Option<Credentials> = Some(Credentials {
+        scheme: Scheme::Negotiate,
+        ntlm_message: false,
+    });
+    const PLAIN: Option<Credentials> = None;
+
+    fn limits() -> Limits {
+        Limits {
+            max_requests: 3,
+            ..Limits::default()
+        }
+    }
+
+    /// What a plan says, without the pins in it.
+    #[derive(Debug, PartialEq, Eq)]
+    enum Said {
+        OnPin,
+        Bind(Option<EndReason>),
+        Plain(Option<EndReason>),
+    }
+
+    fn said(plan: Plan<&'static str>) -> (Said, Option<Pinned<&'static str>>) {
+        match plan {
+            Plan::OnPin(pin) => (Said::OnPin, Some(pin)),
+            Plan::Bind { ended } => (Said::Bind(ended.map(|(_, reason)| reason)), None),
+            Plan::Plain { ended } => (Said::Plain(ended.map(|(_, reason)| reason)), None),
+        }
+    }
+
+    /// A client connection with a pin whose first request had credentials and was answered with `status`.
+    fn pinned(status: u16, persistent_auth_false: bool, now: Instant) -> Pins<&'static str> {
+        let mut pins = Pins::default();
+        let pin = pins.bind("upstream", GROUP, 1, now, 0);
+        pins.answered(pin, true, status, persistent_auth_false, now);
+        pins
+    }
+
+    #[test]
+    fn without_a_pin_credentials_bind_and_others_do_not() {
+        let now = Instant::now();
+        for (credentials, expected) in [
+            (NTLM, Said::Bind(None)),
+            (TICKET, Said::Bind(None)),
+            (PLAIN, Said::Plain(None)),
+        ] {
+            let mut pins = Pins::default();
+            assert_eq!(
+                said(pins.plan(GROUP, credentials, &limits(), now)).0,
+                expected
+            );
+            assert!(pins.is_empty());
+            let mut elsewhere = pinned(200, false, now);
+            let plan = elsewhere.plan(GroupId(8), credentials, &limits(), now);
+            assert_eq!(said(plan).0, expected, "another group's pin says nothing");
+            assert_eq!(elsewhere.iter().count(), 1);
+        }
+    }
+
+    #[test]
+    fn the_next_request_on_a_pin() {
+        let same = Limits {
+            reauth_same: true,
+            ..limits()
+        };
+        let new_login = Said::Bind(Some(EndReason::NewCredentials));
+        for (what, status, each_request, credentials, limits, expected) in [
+            (
+                "leg while handshaking",
+                401,
+                false,
+                NTLM,
+                limits(),
+                Said::OnPin,
+            ),
+            (
+                "proxy's leg while handshaking",
+                407,
+                false,
+                NTLM,
+                limits(),
+                Said::OnPin,
+            ),
+            (
+                "ticket while handshaking",
+                401,
+                false,
+                TICKET,
+                limits(),
+                Said::OnPin,
+            ),
+            (
+                "plain while handshaking",
+                401,
+                false,
+                PLAIN,
+                limits(),
+                Said::OnPin,
+            ),
+            (
+                "plain on established",
+                200,
+                false,
+                PLAIN,
+                limits(),
+                Said::OnPin,
+            ),
+            (
+                "plain after a refusal of something",
+                403,
+                false,
+                PLAIN,
+                limits(),
+                Said::OnPin,
+            ),
+            ("new login", 200, false, NTLM, limits(), new_login),
+            (
+                "new ticket",
+                500,
+                false,
+                TICKET,
+                limits(),
+                Said::Bind(Some(EndReason::NewCredentials)),
+            ),
+            (
+                "ticket for each request",
+                200,
+                true,
+                TICKET,
+                limits(),
+                Said::OnPin,
+            ),
+            (
+                "NTLM where each request authenticates",
+                200,
+                true,
+                NTLM,
+                limits(),
+                Said::OnPin,
+            ),
+            (
+                "ticket with reauth same",
+                200,
+                false,
+                TICKET,
+                same,
+                Said::OnPin,
+            ),
+            (
+                "NTLM with reauth same",
+                200,
+                false,
+                NTLM,
+                same,
+                Said::Bind(Some(EndReason::NewCredentials)),
+            ),
+        ] {
+            let now = Instant::now();
+            let mut pins = pinned(status, each_request, now);
+            let (plan, pin) = said(pins.plan(GROUP, credentials, &limits, now));
+            assert_eq!(plan, expected, "{what}");
+            assert!(pins.is_empty(), "{what}: the pin is out");
+            assert_eq!(
+                pin.map(|pin| pin.requests()),
+                (plan == Said::OnPin).then_some(2),
+                "{what}"
+            );
+        }
+    }
+
+    #[test]
+    fn answers_move_the_state() {
+        use State::{Established, Handshaking};
+        // (credentials, status, state after it)
+        for answers in [
+            [
+                (true, 401, Handshaking),
+                (true, 401, Handshaking),
+                (true, 200, Established),
+            ],
+            [
+                (true, 200, Established),
+                (false, 401, Established),
+                (false, 407, Established),
+            ],
+            [
+                (true, 401, Handshaking),
+                (false, 200, Handshaking),
+                (true, 302, Established),
+            ],
+            [
+                (true, 407, Handshaking),
+                (false, 401, Handshaking),
+                (true, 403, Established),
+            ],
+            [
+                (true, 500, Established),
+                (true, 401, Handshaking),
+                (true, 404, Established),
+            ],
+        ] {
+            let now = Instant::now();
+            let mut pins = Pins::default();
+            let mut pin = pins.bind("upstream", GROUP, 1, now, 0);
+            for (credentials, status, expected) in answers {
+                // Each answer lets any credentials stay, so that the walk needs one pin only.
+                let resting = pins.answered(pin, credentials, status, true, now);
+                assert_eq!(resting.state(), expected, "{answers:?}");
+                let carried = if credentials { TICKET } else { PLAIN };
+                let plan = pins.plan(GROUP, carried, &Limits::default(), now);
+                pin = said(plan).1.expect("the pin is kept");
+            }
+        }
+    }
+
+    #[test]
+    fn the_last_answer_says_whether_each_request_authenticates() {
+        let now = Instant::now();
+        let mut pins = pinned(200, true, now);
+        let pin = said(pins.plan(GROUP, PLAIN, &limits(), now)).1;
+        pins.answered(pin.expect("plain stays"), false, 200, false, now);
+        let plan = said(pins.plan(GROUP, TICKET, &limits(), now)).0;
+        assert_eq!(plan, Said::Bind(Some(EndReason::NewCredentials)));
+    }
+
+    #[test]
+    fn age_and_number_end_established_pins_only() {
+        let opened = Instant::now();
+        let hour = Duration::from_secs(3600);
+        let long = Limits {
+            max_requests: 1000,
+            ..limits()
+        };
+        let shorter = Limits {
+            max_age: hour / 2,
+            ..long
+        };
+        // `sent` counts the request that is planned.
+        for (what, status, sent, age, credentials, limits, expected) in [
+            (
+                "within both",
+                200,
+                3,
+                hour / 2,
+                PLAIN,
+                limits(),
+                Said::OnPin,
+            ),
+            (
+                "one too many",
+                200,
+                4,
+                hour / 2,
+                PLAIN,
+                limits(),
+                Said::Plain(Some(EndReason::Requests)),
+            ),
+            (
+                "too old",
+                200,
+                2,
+                hour,
+                PLAIN,
+                long,
+                Said::Plain(Some(EndReason::Age)),
+            ),
+            (
+                "ticket, too old",
+                200,
+                2,
+                hour,
+                TICKET,
+                long,
+                Said::Bind(Some(EndReason::Age)),
+            ),
+            (
+                "ticket, one too many",
+                200,
+                4,
+                hour / 2,
+                TICKET,
+                limits(),
+                Said::Bind(Some(EndReason::Requests)),
+            ),
+            (
+                "limits lowered by a reload",
+                200,
+                2,
+                hour / 2,
+                PLAIN,
+                shorter,
+                Said::Plain(Some(EndReason::Age)),
+            ),
+            (
+                "limits raised by a reload",
+                200,
+                4,
+                hour / 2,
+                PLAIN,
+                long,
+                Said::OnPin,
+            ),
+            (
+                "handshaking, one too many",
+                401,
+                4,
+                hour / 2,
+                NTLM,
+                limits(),
+                Said::OnPin,
+            ),
+            (
+                "handshaking, too old",
+                401,
+                2,
+                hour,
+                NTLM,
+                long,
+                Said::OnPin,
+            ),
+            (
+                "handshaking, plain, too old",
+                401,
+                2,
+                hour,
+                PLAIN,
+                long,
+                Said::OnPin,
+            ),
+        ] {
+            let mut pins = Pins::default();
+            // The connection served others before it became a pin, which counts as well.
+            let pin = pins.bind("upstream", GROUP, 1, opened, sent - 2);
+            pins.answered(pin, true, status, true, opened);
+            let plan = pins.plan(GROUP, credentials, &limits, opened + age);
+            assert_eq!(said(plan).0, expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn a_new_login_is_no_limits_work() {
+        let opened = Instant::now();
+        let mut pins = pinned(200, false, opened);
+        let plan = pins.plan(GROUP, NTLM, &limits(), opened + Duration::from_secs(9999));
+        assert_eq!(said(plan).0, Said::Bind(Some(EndReason::NewCredentials)));
+    }
+
+    #[test]
+    fn idle_time_ends_established_pins_only() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let limits_of = |group: GroupId| Limits {
+            idle_timeout: Duration::from_secs(u64::from(group.0)),
+            ..Limits::default()
+        };
+        let mut pins = Pins::default();
+        for (group, status) in [(5, 401), (10, 200), (20, 200)] {
+            let pin = pins.bind("upstream", GroupId(group), 1, start, 0);
+            pins.answered(pin, true, status, false, at(1));
+        }
+        assert_eq!(pins.next_expiry(limits_of), Some(at(11)));
+        assert!(pins.expired(limits_of, at(10)).is_none());
+        let expired = pins.expired(limits_of, at(11)).map(|pin| pin.group());
+        assert_eq!(expired, Some(GroupId(10)));
+        assert!(pins.expired(limits_of, at(11)).is_none());
+        assert_eq!(pins.next_expiry(limits_of), Some(at(21)));
+        let expired = pins.expired(limits_of, at(9999)).map(|pin| pin.group());
+        assert_eq!(expired, Some(GroupId(20)));
+        assert_eq!(pins.next_expiry(limits_of), None);
+        assert!(pins.expired(limits_of, at(9999)).is_none());
+        assert_eq!(pins.iter().count(), 1, "the handshaking one stays");
+        assert!(pins.remove(GroupId(5)).is_some());
+        assert!(pins.remove(GroupId(5)).is_none());
+        assert!(pins.is_empty());
+    }
+
+    #[test]
+    fn limits_without_end_do_not_overflow() {
+        let now = Instant::now();
+        let endless = |_| Limits {
+            idle_timeout: Duration::MAX,
+            max_age: Duration::MAX,
+            max_requests: u64::MAX,
+            ..Limits::default()
+        };
+        let mut pins = pinned(200, false, now);
+        assert_eq!(pins.next_expiry(endless), None);
+        assert!(pins.expired(endless, now).is_none());
+        let plan = pins.plan(GROUP, PLAIN, &endless(GROUP), now);
+        assert_eq!(said(plan).0, Said::OnPin);
+    }
+
+    #[test]
+    fn every_reason_has_its_own_word() {
+        let words = EndReason::ALL.map(EndReason::word);
+        let expected = "client_closed upstream_closed idle age requests evicted new_credentials error shutdown";
+        assert_eq!(words.join(" "), expected);
     }
 }
