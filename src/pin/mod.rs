@@ -17,3 +17,9 @@ pub use credentials::{Credentials, Scheme};
 pub use idle::{IdleKey, IdleOrder};
 pub use pins::{EndReason, GroupId, Limits, Pinned, Pins, Plan, State};
 pub use pool::Pool;
+
+#[cfg(test)]
+#[path = "../../tests/plan/mod.rs"]
+mod random_plan;
+#[cfg(test)]
+mod simulation;
