@@ -15,5 +15,11 @@ pub mod pool;
 
 pub use credentials::{Credentials, Scheme};
 pub use idle::{IdleKey, IdleOrder};
-pub use pins::{EndReason, GroupId, Limits, Pins, Plan, State};
+pub use pins::{EndReason, GroupId, Limits, Pinned, Pins, Plan, State};
 pub use pool::Pool;
+
+#[cfg(test)]
+#[path = "../../tests/plan/mod.rs"]
+mod random_plan;
+#[cfg(test)]
+mod simulation;

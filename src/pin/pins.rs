@@ -75,7 +75,17 @@ impl EndReason {
 
     /// The word for logs and labels, `client_closed` and so on.
     pub fn word(self) -> &'static str {
-        todo!()
+        match self {
+            EndReason::ClientClosed => "client_closed",
+            EndReason::UpstreamClosed => "upstream_closed",
+            EndReason::Idle => "idle",
+            EndReason::Age => "age",
+            EndReason::Requests => "requests",
+            EndReason::Evicted => "evicted",
+            EndReason::NewCredentials => "new_credentials",
+            EndReason::Error => "error",
+            EndReason::Shutdown => "shutdown",
+        }
     }
 }
 
@@ -100,6 +110,44 @@ pub enum Plan<C> {
 
 /// A pin: one upstream connection bound to one client connection. Not `Clone`, and its connection cannot be taken out
 /// other than by dropping it.
+///
+/// So a connection that carried credentials cannot get into the pool. This is how a clean one gets there:
+///
+/// ```
+/// use std::time::Instant;
+/// use ntlmfront::pin::{Pool, pool::PoolLimits};
+///
+/// struct Connection;
+/// fn keep(pool: &mut Pool<u8, Connection>, clean: Connection, opened: Instant, now: Instant) {
+///     pool.put(0, clean, opened, 1, &PoolLimits::default(), now);
+/// }
+/// ```
+///
+/// and this is the same with a pin, which does not compile, whether it is tried with the field
+///
+/// ```compile_fail,E0616
+/// use std::time::Instant;
+/// use ntlmfront::pin::{Pinned, Pool, pool::PoolLimits};
+///
+/// struct Connection;
+/// fn keep(pool: &mut Pool<u8, Connection>, pin: Pinned<Connection>, opened: Instant, now: Instant) {
+///     pool.put(0, pin.connection, opened, 1, &PoolLimits::default(), now);
+/// }
+/// ```
+///
+/// or with what the pin lends:
+///
+/// ```compile_fail,E0507
+/// use std::time::Instant;
+/// use ntlmfront::pin::{Pinned, Pool, pool::PoolLimits};
+///
+/// struct Connection;
+/// fn keep(pool: &mut Pool<u8, Connection>, mut pin: Pinned<Connection>, opened: Instant, now: Instant) {
+///     pool.put(0, *pin.connection_mut(), opened, 1, &PoolLimits::default(), now);
+/// }
+/// ```
+///
+/// Let `C` be no `Default` and no `Clone`, so that `std::mem::take` or a copy is no way around.
 #[derive(Debug)]
 pub struct Pinned<C> {
     connection: C,
@@ -108,9 +156,12 @@ pub struct Pinned<C> {
     id: u64,
     state: State,
     opened: Instant,
+    /// When the last answer was complete. Of no meaning before the first.
     idle_since: Instant,
+    /// Requests sent on the connection, the one in flight and those before it became a pin included.
     requests: u64,
-    reauthenticates: bool,
+    /// The server's last answer said `Persistent-Auth: false`: it authenticates each request by itself.
+    authenticates_each_request: bool,
 }
 
 impl<C> Pinned<C> {
@@ -148,78 +199,198 @@ impl<C> Pinned<C> {
     pub fn requests(&self) -> u64 {
         self.requests
     }
+
+    /// Why this pin must not take the next request, if so.
+    ///
+    /// Age and number bound established pins only. A limit that fell between two legs would cut the handshake: the
+    /// third leg of a login would reach a server that knows nothing of the first two, and so it would at every attempt
+    /// of a login that has more legs than `ntlm_requests` allows. A handshaking pin is bounded by its use instead: it
+    /// exists only while its client connection does, it serves nobody else, and its first good answer to credentials
+    /// brings it under the limits.
+    fn ended_before(
+        &self,
+        credentials: Option<Credentials>,
+        limits: &Limits,
+        now: Instant,
+    ) -> Option<EndReason> {
+        if self.state == State::Handshaking {
+            return None;
+        }
+        // First, because a new login would not have been sent on this pin: no limit took anything from its user.
+        if credentials.is_some_and(|credentials| self.is_left_by(credentials, limits)) {
+            Some(EndReason::NewCredentials)
+        } else if self.age(now) >= limits.max_age {
+            Some(EndReason::Age)
+        } else if self.requests >= limits.max_requests {
+            Some(EndReason::Requests)
+        } else {
+            None
+        }
+    }
+
+    /// Whether credentials on this established pin are a new login, which gets a connection of its own.
+    fn is_left_by(&self, credentials: Credentials, limits: &Limits) -> bool {
+        let stays =
+            self.authenticates_each_request || limits.reauth_same && !credentials.ntlm_message;
+        !stays
+    }
+
+    /// When an established pin that rests since [`Self::idle_since`] has been idle too long. `None` is never.
+    fn expiry(&self, limits: &Limits) -> Option<Instant> {
+        match self.state {
+            State::Handshaking => None,
+            State::Established => self.idle_since.checked_add(limits.idle_timeout),
+        }
+    }
 }
 
 /// What a client connection holds: at most one pin per group.
-#[derive(Debug, Default)]
+///
+/// A pin in here rests: no request is in flight on it. Dropping this closes every pin, as the client's own end must.
+#[derive(Debug)]
 pub struct Pins<C> {
-    _idle: Vec<Pinned<C>>,
+    /// No two of the same group. In no order.
+    resting: Vec<Pinned<C>>,
+}
+
+impl<C> Default for Pins<C> {
+    fn default() -> Self {
+        Self {
+            resting: Vec::new(),
+        }
+    }
 }
 
 impl<C> Pins<C> {
-    /// Decides how a request for `group` travels (rules 1 to 4 and 7 of a pin's life).
+    /// Decides how a request for `group` travels (rules 1 to 4 and 7 of a pin's life). With [`Plan::OnPin`] the request
+    /// is counted as sent.
+    ///
+    /// Idle time is not looked at: a request that arrives before the sweep found the pin has found it alive.
     pub fn plan(
         &mut self,
-        _group: GroupId,
-        _credentials: Option<Credentials>,
-        _limits: &Limits,
-        _now: Instant,
+        group: GroupId,
+        credentials: Option<Credentials>,
+        limits: &Limits,
+        now: Instant,
     ) -> Plan<C> {
-        todo!()
+        let ended = match self.remove(group) {
+            None => None,
+            Some(mut pin) => match pin.ended_before(credentials, limits, now) {
+                None => {
+                    pin.requests += 1;
+                    return Plan::OnPin(pin);
+                }
+                Some(reason) => Some((pin, reason)),
+            },
+        };
+        match credentials {
+            Some(_) => Plan::Bind { ended },
+            None => Plan::Plain { ended },
+        }
     }
 
-    /// Makes a pin of a connection that never carried credentials, before the credentials are sent on it. `opened` is
-    /// when the upstream connection was opened, `requests` what it already served.
+    /// Makes a pin of a connection that never carried credentials, before the credentials are sent on it: that request
+    /// is counted as sent. `opened` is when the upstream connection was opened, `requests` what it already served.
     pub fn bind(
         &self,
-        _connection: C,
-        _group: GroupId,
-        _id: u64,
-        _opened: Instant,
-        _requests: u64,
+        connection: C,
+        group: GroupId,
+        id: u64,
+        opened: Instant,
+        requests: u64,
     ) -> Pinned<C> {
-        todo!()
+        debug_assert!(
+            self.position(group).is_none(),
+            "bind follows a plan, which took the group's pin out"
+        );
+        Pinned {
+            connection,
+            group,
+            id,
+            state: State::Handshaking,
+            opened,
+            idle_since: opened,
+            requests: requests + 1,
+            authenticates_each_request: false,
+        }
     }
 
     /// The final answer to a request on `pin` is complete and its connection goes on: the pin moves to its next state and
     /// rests here. `credentials`: whether that request carried some.
+    ///
+    /// Lends the resting pin: if it is established now, it belongs into the worker's [`IdleOrder`](super::IdleOrder), and
+    /// its connection is where the key may be noted.
     pub fn answered(
         &mut self,
-        _pin: Pinned<C>,
-        _credentials: bool,
-        _status: u16,
-        _persistent_auth_false: bool,
-        _now: Instant,
-    ) {
-        todo!()
+        mut pin: Pinned<C>,
+        credentials: bool,
+        status: u16,
+        persistent_auth_false: bool,
+        now: Instant,
+    ) -> &mut Pinned<C> {
+        debug_assert!(
+            self.position(pin.group).is_none(),
+            "one request at a time, so one pin per group"
+        );
+        if credentials {
+            pin.state = match status {
+                401 | 407 => State::Handshaking,
+                _ => State::Established,
+            };
+        }
+        pin.authenticates_each_request = persistent_auth_false;
+        pin.idle_since = now;
+        // Nearly every client connection uses one group: no room is taken for more before there is one.
+        self.resting.reserve_exact(1);
+        let place = self.resting.len();
+        self.resting.push(pin);
+        &mut self.resting[place]
     }
 
     /// The resting pins.
     pub fn iter(&self) -> std::slice::Iter<'_, Pinned<C>> {
-        todo!()
+        self.resting.iter()
     }
 
     /// Takes the pin of `group` out to be closed (evicted, closed by the server).
-    pub fn remove(&mut self, _group: GroupId) -> Option<Pinned<C>> {
-        todo!()
+    pub fn remove(&mut self, group: GroupId) -> Option<Pinned<C>> {
+        self.position(group)
+            .map(|place| self.resting.swap_remove(place))
     }
 
-    /// Takes out one pin that has been idle too long, if there is one; `limits` answers for its group.
+    /// Takes out one pin that has been idle too long, if there is one; `limits` answers for its group. Call until `None`.
+    ///
+    /// Only established pins expire. A handshaking one ends with its client connection, which the client's own
+    /// `keepalive_timeout` bounds.
     pub fn expired(
         &mut self,
-        _limits: impl Fn(GroupId) -> Limits,
-        _now: Instant,
+        limits: impl Fn(GroupId) -> Limits,
+        now: Instant,
     ) -> Option<Pinned<C>> {
-        todo!()
+        let place = self.resting.iter().position(|pin| {
+            pin.expiry(&limits(pin.group))
+                .is_some_and(|expiry| expiry <= now)
+        })?;
+        Some(self.resting.swap_remove(place))
     }
 
     /// When `expired` should be asked again: the earliest end of an established pin's idle time.
-    pub fn next_expiry(&self, _limits: impl Fn(GroupId) -> Limits) -> Option<Instant> {
-        todo!()
+    pub fn next_expiry(&self, limits: impl Fn(GroupId) -> Limits) -> Option<Instant> {
+        self.resting
+            .iter()
+            .filter_map(|pin| pin.expiry(&limits(pin.group)))
+            .min()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        todo!()
+        self.resting.is_empty()
+    }
+
+    fn position(&self, group: GroupId) -> Option<usize> {
+        self.resting.iter().position(|pin| pin.group == group)
     }
 }
+
+#[cfg(test)]
+mod tests;
