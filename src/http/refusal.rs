@@ -76,6 +76,7 @@ refusals! {
     TargetBackslash 400 "target_backslash" "a backslash in the target's path";
     PathEscape 400 "path_escape" "a broken percent escape in the path";
     PathByte 400 "path_byte" "an encoded NUL, CR or LF in the path";
+    PathPrefix 400 "path_prefix" "the path does not begin with its location byte for byte, so that proxy_pass cannot replace it";
     PathAboveRoot 400 "path_above_root" "the path leads above the root";
 
     // Other fields.
@@ -94,6 +95,7 @@ refusals! {
 
     // Responses.
     Status 400 "status" "the status is not a number from 100 to 599";
+    TooManyInformational 400 "too_many_informational" "too many informational responses";
     SwitchUnasked 400 "switch_unasked" "101 without a request to switch, or without a protocol";
 }
 

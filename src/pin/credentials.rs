@@ -10,6 +10,18 @@ pub enum Scheme {
     Kerberos,
 }
 
+impl Scheme {
+    /// The scheme's name in lower case, for `$auth_scheme`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Ntlm => "ntlm",
+            Self::Negotiate => "negotiate",
+            Self::Nego2 => "nego2",
+            Self::Kerberos => "kerberos",
+        }
+    }
+}
+
 /// Credentials found in a request. Holds no byte of the token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Credentials {

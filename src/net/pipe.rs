@@ -1,0 +1,103 @@
+//! Pipes that bodies are spliced through, and the worker's pool of them.
+
+use std::cell::RefCell;
+use std::io;
+use std::os::fd::OwnedFd;
+
+use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, splice};
+use nix::unistd::pipe2;
+
+use super::Socket;
+
+/// Pipes kept per worker.
+const KEPT: usize = 64;
+
+/// What a pipe is asked to hold, in bytes; the kernel may refuse (`pipe-user-pages-soft`) and keeps 64 KiB then.
+const CAPACITY_BYTES: i32 = 256 << 10;
+
+thread_local! {
+    static FREE: RefCell<Vec<(OwnedFd, OwnedFd)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A pipe with `held` bytes in it. Goes back to the worker's pool when dropped empty, and is closed otherwise.
+pub struct Pipe {
+    // Some until drop.
+    ends: Option<(OwnedFd, OwnedFd)>,
+    held: usize,
+}
+
+impl Pipe {
+    /// A pipe of the pool or a new one.
+    ///
+    /// # Errors
+    /// No descriptors or memory are left; the body is copied then.
+    pub fn take() -> io::Result<Self> {
+        if let Some(ends) = FREE.with_borrow_mut(Vec::pop) {
+            return Ok(Self {
+                ends: Some(ends),
+                held: 0,
+            });
+        }
+        let (read, write) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
+        // A smaller pipe works as well, only with more turns.
+        let _ = fcntl(&write, FcntlArg::F_SETPIPE_SZ(CAPACITY_BYTES));
+        Ok(Self {
+            ends: Some((read, write)),
+            held: 0,
+        })
+    }
+
+    /// Bytes in the pipe.
+    pub fn held(&self) -> usize {
+        self.held
+    }
+
+    /// Moves at most `len` bytes from the socket into the pipe. `Ok(0)` is the end of the stream.
+    ///
+    /// # Errors
+    /// `WouldBlock` if the socket is empty *or* the pipe is full: only with `held() == 0` it means the socket.
+    pub fn fill(&mut self, from: &Socket, len: usize) -> io::Result<usize> {
+        let (_, write) = self.ends();
+        let n = splice(from, None, write, None, len, flags())?;
+        self.held += n;
+        Ok(n)
+    }
+
+    /// Moves what the pipe holds into the socket; `more` says that more follows at once.
+    ///
+    /// # Errors
+    /// `WouldBlock` if the socket takes nothing now; `BrokenPipe` and the like if it is gone.
+    pub fn drain(&mut self, to: &Socket, more: bool) -> io::Result<usize> {
+        let flags = if more {
+            flags() | SpliceFFlags::SPLICE_F_MORE
+        } else {
+            flags()
+        };
+        let (read, _) = self.ends();
+        let n = splice(read, None, to, None, self.held, flags)?;
+        self.held -= n;
+        Ok(n)
+    }
+
+    fn ends(&self) -> (&OwnedFd, &OwnedFd) {
+        let (read, write) = self.ends.as_ref().expect("ends are there until drop");
+        (read, write)
+    }
+}
+
+impl Drop for Pipe {
+    fn drop(&mut self) {
+        if self.held > 0 {
+            return;
+        }
+        FREE.with_borrow_mut(|free| {
+            if free.len() < KEPT {
+                free.extend(self.ends.take());
+            }
+        });
+    }
+}
+
+fn flags() -> SpliceFFlags {
+    SpliceFFlags::SPLICE_F_MOVE | SpliceFFlags::SPLICE_F_NONBLOCK
+}

@@ -1,0 +1,255 @@
+//! A connected stream socket.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::net::{IpAddr, Shutdown, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::path::Path;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use nix::sys::socket::{MsgFlags, recv, sendmsg};
+use socket2::{Domain, SockAddr, SockRef, Type};
+
+use super::poll::Readiness;
+use super::scratch::Loan;
+
+const READABLE: i16 = libc::POLLIN | libc::POLLRDHUP;
+const WRITABLE: i16 = libc::POLLOUT;
+
+/// A connected, non-blocking stream socket. Dropping it shuts the connection down in both directions and closes it.
+///
+/// "Try first, wait only when it would block": `readable` is a guess that starts false, is made true by the ring, and false
+/// again by a receive that found less than it asked for.
+pub struct Socket {
+    socket: socket2::Socket,
+    readable: Cell<bool>,
+    hung_up: Cell<bool>,
+    reading: Readiness,
+    hangup: Readiness,
+    writing: Readiness,
+}
+
+/// What is waiting in a socket's receive queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peek {
+    /// Nothing, and the peer is there.
+    Nothing,
+    /// Bytes.
+    Bytes,
+    /// The end of the stream, or an error.
+    Closed,
+}
+
+impl Socket {
+    /// Takes a connected socket that is non-blocking already.
+    pub(super) fn connected(socket: socket2::Socket) -> Self {
+        Self {
+            socket,
+            readable: Cell::new(false),
+            hung_up: Cell::new(false),
+            reading: Readiness::default(),
+            hangup: Readiness::default(),
+            writing: Readiness::default(),
+        }
+    }
+
+    /// Begins to connect over TCP, from `bind` if given. The connection is there once [`Socket::poll_connected`] says so.
+    ///
+    /// # Errors
+    /// Those of `socket(2)`, `bind(2)` and `connect(2)`, other than that it goes on in the background.
+    pub fn connect(to: SocketAddr, bind: Option<IpAddr>, keepalive: bool) -> io::Result<Self> {
+        let socket = socket2::Socket::new(
+            Domain::for_address(to),
+            Type::STREAM.nonblocking().cloexec(),
+            None,
+        )?;
+        socket.set_tcp_nodelay(true)?;
+        if keepalive {
+            socket.set_keepalive(true)?;
+        }
+        if let Some(address) = bind {
+            nix::sys::socket::setsockopt(
+                &socket,
+                nix::sys::socket::sockopt::IpBindAddressNoPort,
+                &true,
+            )?;
+            socket.bind(&SocketAddr::new(address, 0).into())?;
+        }
+        Self::begin(socket, &to.into())
+    }
+
+    /// Begins to connect to a unix socket.
+    ///
+    /// # Errors
+    /// Those of `socket(2)` and `connect(2)`; `WouldBlock` means that its backlog is full.
+    pub fn connect_unix(to: &Path) -> io::Result<Self> {
+        let socket =
+            socket2::Socket::new(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None)?;
+        Self::begin(socket, &SockAddr::unix(to)?)
+    }
+
+    fn begin(socket: socket2::Socket, to: &SockAddr) -> io::Result<Self> {
+        match socket.connect(to) {
+            Ok(()) => {}
+            Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(Self::connected(socket))
+    }
+
+    /// Ready when the connection is made, or with the error that it failed with.
+    pub fn poll_connected(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_writable(cx)
+            .map(|()| match self.socket.take_error()? {
+                Some(error) => Err(error),
+                None => Ok(()),
+            })
+    }
+
+    /// Ready when a receive would bring something: bytes, the end or an error.
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.readable.get() {
+            return Poll::Ready(());
+        }
+        self.reading.poll(self.as_fd(), READABLE, cx).map(|events| {
+            self.readable.set(true);
+            self.hung_up.set(self.hung_up.get() || events.hung_up());
+        })
+    }
+
+    /// Ready when the peer has sent its last byte or is gone, whatever is still unread. Bytes do not wake it twice.
+    pub fn poll_hung_up(&self, cx: &mut Context<'_>) -> Poll<()> {
+        // The entry that waits for the next bytes reports a hang-up too, so that usually no second one is needed.
+        if !self.readable.get() && self.poll_readable(cx).is_pending() {
+            return Poll::Pending;
+        }
+        if self.hung_up.get() {
+            return Poll::Ready(());
+        }
+        self.hangup
+            .poll(self.as_fd(), libc::POLLRDHUP, cx)
+            .map(|_| self.hung_up.set(true))
+    }
+
+    /// Ready when a send would take something, or fail.
+    pub fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.writing.poll(self.as_fd(), WRITABLE, cx).map(|_| ())
+    }
+
+    /// Lets every other task of the worker run and its entries be submitted. A task that never waits for the ring starves
+    /// the others.
+    pub async fn give_way(&self) {
+        poll_fn(|cx| self.poll_writable(cx)).await;
+    }
+
+    /// Whether the ring has already said that something is there to receive. Makes no system call.
+    pub fn is_readable(&self) -> bool {
+        self.readable.get()
+    }
+
+    /// Receives what is there. `Ok(None)`: nothing now. An empty loan is the end of the stream.
+    ///
+    /// # Errors
+    /// Those of `recv(2)`.
+    pub fn try_recv(&self) -> io::Result<Option<Loan>> {
+        let mut asked = 0;
+        let received = Loan::fill(|buffer| {
+            asked = buffer.len();
+            recv(self.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT)
+        });
+        match received {
+            Ok(loan) => {
+                // Less than asked for: the queue is empty now (true of stream sockets), so the next look waits for the
+                // ring. At the end of the stream the socket stays readable.
+                if loan.len() < asked && !loan.is_empty() && !self.hung_up.get() {
+                    self.readable.set(false);
+                }
+                Ok(Some(loan))
+            }
+            Err(nix::Error::EAGAIN) => {
+                self.readable.set(false);
+                Ok(None)
+            }
+            Err(nix::Error::EINTR) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Says that `splice` found nothing to take: the next look waits for the ring.
+    pub fn found_empty(&self) {
+        self.readable.set(false);
+    }
+
+    /// Sends as much as the socket takes now; `Ok(0)`: nothing. `more`: more follows at once.
+    ///
+    /// # Errors
+    /// Those of `sendmsg(2)`; never a signal.
+    pub fn try_send(&self, slices: &[IoSlice<'_>], more: bool) -> io::Result<usize> {
+        let mut flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+        if more {
+            flags |= MsgFlags::from_bits_retain(libc::MSG_MORE);
+        }
+        match sendmsg::<()>(self.as_raw_fd(), slices, &[], flags, None) {
+            Ok(n) => Ok(n),
+            Err(nix::Error::EAGAIN | nix::Error::EINTR) => Ok(0),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Looks into the receive queue without taking anything.
+    pub fn peek(&self) -> Peek {
+        let mut byte = [0];
+        match recv(
+            self.as_raw_fd(),
+            &mut byte,
+            MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_PEEK,
+        ) {
+            Err(nix::Error::EAGAIN) => Peek::Nothing,
+            Ok(n) if n > 0 => Peek::Bytes,
+            Ok(_) | Err(_) => Peek::Closed,
+        }
+    }
+
+    /// Sends the end of the stream; receiving goes on.
+    pub fn finish(&self) {
+        // An error means that the connection is gone, which the next receive says too.
+        let _ = self.socket.shutdown(Shutdown::Write);
+    }
+
+    /// Makes the close a reset, as nginx does for `return 444` and timed out connections with data unsent.
+    pub fn reset_on_close(&self) {
+        let _ = self.socket.set_linger(Some(Duration::ZERO));
+    }
+
+    /// `TCP_NODELAY`; no effect on a unix socket.
+    pub fn set_nodelay(&self, on: bool) {
+        let _ = self.socket.set_tcp_nodelay(on);
+    }
+
+    /// The address that the peer connected to; `None` for a unix socket.
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        self.socket.local_addr().ok()?.as_socket()
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        // Armed poll entries keep the kernel's file alive, so that closing the descriptor alone would send no FIN.
+        // Shutting down does, and completes them.
+        let _ = SockRef::from(&self.socket).shutdown(Shutdown::Both);
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl AsRawFd for Socket {
+    fn as_raw_fd(&self) -> std::os::fd::RawFd {
+        self.socket.as_raw_fd()
+    }
+}

@@ -1,0 +1,322 @@
+//! Moves bodies: small ones copied through the scratch buffer, large ones spliced in the kernel.
+
+use std::cell::Cell;
+use std::io::{self, IoSlice};
+use std::task::Poll;
+use std::time::Duration;
+
+use smallvec::SmallVec;
+
+use crate::http::body::{BodyReader, CHUNK_HEADER_MAX, Event, chunk_header};
+use crate::http::refusal::Refusal;
+use crate::http::rewrite::Slices;
+use crate::net::{Pipe, SCRATCH_BYTES, Socket};
+
+use super::slot::{Slot, Timer};
+
+/// Body bytes that are known to come without framing between them are spliced from this many on, in bytes.
+const SPLICE_MIN: u64 = 32 << 10;
+
+/// Bytes that one relay moves before it lets the worker's other tasks run.
+const TURN_BYTES: usize = 1 << 20;
+
+/// Pieces of data sent by one call.
+const BATCH: usize = 16;
+
+/// Why a body did not get through.
+#[derive(Debug)]
+pub(super) enum RelayError {
+    /// The source closed before the end of the body.
+    CutShort,
+    /// The source failed.
+    Source(io::Error),
+    /// The source sent nothing for too long.
+    SourceTimedOut,
+    /// The source's framing breaks a rule.
+    Refused(Refusal),
+    /// The body is larger than allowed.
+    TooLarge,
+    /// The receiver is gone.
+    Sink(io::Error),
+    /// The receiver took nothing for too long.
+    SinkTimedOut,
+}
+
+/// One connection's part in a relay: the socket, and how long a wait for it may take.
+#[derive(Clone, Copy)]
+pub(super) struct End<'a> {
+    pub(super) socket: &'a Socket,
+    pub(super) slot: &'a Slot,
+    pub(super) timer: Timer,
+    pub(super) timeout: Duration,
+}
+
+impl End<'_> {
+    /// Sends all of `bytes`, waiting as often as it takes.
+    pub(super) async fn send(&self, mut bytes: &[u8]) -> Result<(), RelayError> {
+        while !bytes.is_empty() {
+            let sent = self
+                .socket
+                .try_send(&[IoSlice::new(bytes)], false)
+                .map_err(RelayError::Sink)?;
+            bytes = &bytes[sent..];
+            if !bytes.is_empty() {
+                self.writable().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends as much of `slices` as the socket takes now. What is left is returned as a copy, so that the caller can give the
+    /// slices' buffers back before it waits.
+    pub(super) fn begin_send(&self, slices: &[IoSlice<'_>]) -> Result<Vec<u8>, RelayError> {
+        let mut sent = self
+            .socket
+            .try_send(slices, false)
+            .map_err(RelayError::Sink)?;
+        let mut left = Vec::new();
+        for slice in slices {
+            let skip = sent.min(slice.len());
+            sent -= skip;
+            left.extend_from_slice(&slice[skip..]);
+        }
+        Ok(left)
+    }
+
+    async fn writable(&self) -> Result<(), RelayError> {
+        let wait = self
+            .slot
+            .timed(self.timer, self.timeout, |cx| self.socket.poll_writable(cx));
+        wait.await.map_err(|_| RelayError::SinkTimedOut)
+    }
+}
+
+/// One body on its way from one connection to another.
+pub(super) struct Relay<'a> {
+    pub(super) from: End<'a>,
+    pub(super) to: End<'a>,
+    pub(super) reader: BodyReader,
+    /// The body goes out in chunks of our own framing.
+    pub(super) chunked: bool,
+    /// Most body bytes that may pass.
+    pub(super) max_bytes: u64,
+    /// Body bytes that went out, framing not counted.
+    pub(super) moved: &'a Cell<u64>,
+    /// Bytes that went out, framing counted.
+    pub(super) sent: &'a Cell<u64>,
+    /// While the source is waited for, a hang-up of the receiver ends the relay.
+    pub(super) watch_receiver: bool,
+}
+
+/// The data found in one piece of input, and what surrounds it.
+struct Batch {
+    data: SmallVec<[(usize, usize); BATCH]>,
+    len: usize,
+    consumed: usize,
+    starved: bool,
+}
+
+impl Relay<'_> {
+    /// Moves the whole body. `pending` holds bytes of the source that were received already; at the end, those that are behind
+    /// the body.
+    pub(super) async fn run(&mut self, pending: &mut Vec<u8>) -> Result<(), RelayError> {
+        let mut turn = 0;
+        let mut starved = pending.is_empty();
+        while !self.reader.is_done() {
+            if turn >= TURN_BYTES {
+                turn = 0;
+                self.to.socket.give_way().await;
+            }
+            if !starved {
+                let (consumed, needs_more, left) = self.forward(pending, &[])?;
+                pending.drain(..consumed);
+                starved = needs_more;
+                turn += consumed;
+                self.to.send(&left).await?;
+            } else if pending.is_empty()
+                && self.splices()
+                && let Ok(pipe) = Pipe::take()
+            {
+                self.splice(pipe).await?;
+            } else {
+                self.readable().await?;
+                let Some(loan) = self.from.socket.try_recv().map_err(RelayError::Source)? else {
+                    continue;
+                };
+                if loan.is_empty() {
+                    self.reader.closed().map_err(|_| RelayError::CutShort)?;
+                    return Ok(());
+                }
+                turn += loan.len();
+                if pending.is_empty() {
+                    let (consumed, needs_more, left) = self.forward(&loan, &[])?;
+                    pending.extend_from_slice(&loan[consumed..]);
+                    starved = needs_more;
+                    drop(loan);
+                    self.to.send(&left).await?;
+                } else {
+                    pending.extend_from_slice(&loan);
+                    starved = false;
+                }
+            }
+        }
+        if pending.is_empty() {
+            // Its allocation is not carried through the connection's idle time.
+            *pending = Vec::new();
+        }
+        Ok(())
+    }
+
+    /// Sends `before` and the body bytes at the beginning of `input` by one call. Returns how many bytes of `input` are done
+    /// with, whether more input is needed to go on, and what the socket did not take.
+    pub(super) fn forward(
+        &mut self,
+        input: &[u8],
+        before: &[IoSlice<'_>],
+    ) -> Result<(usize, bool, Vec<u8>), RelayError> {
+        let batch = self.batch(input)?;
+        let mut header = [0; CHUNK_HEADER_MAX];
+        let mut slices: Slices<'_> = before.iter().map(|slice| IoSlice::new(slice)).collect();
+        if batch.len > 0 {
+            if self.chunked {
+                let n = chunk_header(batch.len as u64, &mut header);
+                slices.push(IoSlice::new(&header[..n]));
+            }
+            slices.extend(
+                batch
+                    .data
+                    .iter()
+                    .map(|&(start, end)| IoSlice::new(&input[start..end])),
+            );
+            if self.chunked {
+                slices.push(IoSlice::new(b"\r\n"));
+            }
+        }
+        if self.chunked && self.reader.is_done() {
+            slices.push(IoSlice::new(b"0\r\n\r\n"));
+        }
+        let left = if slices.is_empty() {
+            Vec::new()
+        } else {
+            self.to.begin_send(&slices)?
+        };
+        self.count(
+            batch.len as u64,
+            slices.iter().map(|slice| slice.len() as u64).sum(),
+        );
+        Ok((batch.consumed, batch.starved, left))
+    }
+
+    /// Reads as much of `input` as one call can carry.
+    fn batch(&mut self, input: &[u8]) -> Result<Batch, RelayError> {
+        let mut batch = Batch {
+            data: SmallVec::new(),
+            len: 0,
+            consumed: 0,
+            starved: false,
+        };
+        while batch.data.len() < BATCH {
+            let step = self
+                .reader
+                .next(&input[batch.consumed..])
+                .map_err(RelayError::Refused)?;
+            let start = batch.consumed;
+            batch.consumed += step.consumed;
+            match step.event {
+                Event::Data(n) => {
+                    batch.data.push((start, start + n));
+                    batch.len += n;
+                }
+                Event::Chunk(_) | Event::ChunkEnd => {}
+                Event::More => {
+                    batch.starved = true;
+                    break;
+                }
+                Event::End => break,
+            }
+        }
+        if self.moved.get() + batch.len as u64 > self.max_bytes {
+            return Err(RelayError::TooLarge);
+        }
+        Ok(batch)
+    }
+
+    fn count(&self, body: u64, all: u64) {
+        self.moved.set(self.moved.get() + body);
+        self.sent.set(self.sent.get() + all);
+    }
+
+    /// Whether what comes next is worth a pipe.
+    fn splices(&self) -> bool {
+        match self.reader.data_left() {
+            Some(left) => left >= SPLICE_MIN && self.moved.get() + left <= self.max_bytes,
+            // Of unknown length: worth it once it has shown to be long.
+            None => self.moved.get() >= SCRATCH_BYTES as u64,
+        }
+    }
+
+    /// Moves the data that is known to come next through a pipe.
+    async fn splice(&mut self, mut pipe: Pipe) -> Result<(), RelayError> {
+        let mut left = self.reader.data_left().unwrap_or(u64::MAX);
+        if self.chunked {
+            let mut header = [0; CHUNK_HEADER_MAX];
+            let n = chunk_header(left, &mut header);
+            self.to.send(&header[..n]).await?;
+            self.count(0, n as u64);
+        }
+        let mut turn = 0;
+        while left > 0 || pipe.held() > 0 {
+            if turn >= TURN_BYTES {
+                turn = 0;
+                self.to.socket.give_way().await;
+            }
+            if pipe.held() == 0 {
+                let len = usize::try_from(left).unwrap_or(usize::MAX).min(TURN_BYTES);
+                match pipe.fill(self.from.socket, len) {
+                    Ok(0) => {
+                        self.reader.closed().map_err(|_| RelayError::CutShort)?;
+                        return Ok(());
+                    }
+                    Ok(n) => {
+                        left -= n as u64;
+                        turn += n;
+                        self.reader.skip(n as u64);
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        self.from.socket.found_empty();
+                        self.readable().await?;
+                    }
+                    Err(error) => return Err(RelayError::Source(error)),
+                }
+            } else {
+                match pipe.drain(self.to.socket, left > 0 && left < u64::MAX / 2) {
+                    Ok(n) => self.count(n as u64, n as u64),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        self.to.writable().await?
+                    }
+                    Err(error) => return Err(RelayError::Sink(error)),
+                }
+            }
+        }
+        if self.chunked {
+            self.to.send(b"\r\n").await?;
+            self.count(0, 2);
+        }
+        Ok(())
+    }
+
+    /// Waits for the source; a receiver that hangs up meanwhile ends the relay.
+    async fn readable(&self) -> Result<(), RelayError> {
+        let (from, to) = (&self.from, &self.to);
+        let wait = from.slot.timed(from.timer, from.timeout, |cx| {
+            if from.socket.poll_readable(cx).is_ready() {
+                return Poll::Ready(Ok(()));
+            }
+            if self.watch_receiver && to.socket.poll_hung_up(cx).is_ready() {
+                return Poll::Ready(Err(RelayError::Sink(io::ErrorKind::ConnectionReset.into())));
+            }
+            Poll::Pending
+        });
+        wait.await.map_err(|_| RelayError::SourceTimedOut)?
+    }
+}

@@ -1,0 +1,261 @@
+//! A client connection's place in its worker's list: how others reach its task, and how time does.
+//!
+//! No timer is armed for an operation: a wait notes when it has to be over, and one sweep per worker wakes the tasks whose
+//! time has come.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use slab::Slab;
+
+use crate::pin::GroupId;
+
+/// What is waited for, at most one wait of each kind at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Timer {
+    /// The client's next bytes: a head, a body, the next request.
+    ClientRead,
+    /// The client taking bytes.
+    ClientWrite,
+    /// The server's next bytes.
+    UpstreamRead,
+    /// The connection to the server, or the server taking bytes.
+    UpstreamWrite,
+    /// The end of an idle pin's time.
+    Pins,
+}
+
+const TIMERS: usize = 5;
+
+/// A wait took too long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct TimedOut;
+
+/// What a client connection is doing, for the status page and for draining.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Between requests.
+    Idle,
+    /// A request head is coming in.
+    Reading,
+    /// A request is being answered.
+    Answering,
+}
+
+/// One client connection, as its worker sees it.
+pub(super) struct Slot {
+    // Milliseconds since the epoch of the worker; 0 is none.
+    deadlines: [Cell<u64>; TIMERS],
+    expired: Cell<u8>,
+    waker: RefCell<Option<Waker>>,
+    /// What the connection is doing.
+    pub(super) phase: Cell<Phase>,
+    /// Groups whose idle pin this connection has to give up.
+    evicted: RefCell<Vec<GroupId>>,
+    draining: Cell<bool>,
+    epoch: Instant,
+}
+
+impl Slot {
+    /// Waits for `poll` to be ready, at most for `timeout`.
+    pub(super) async fn timed<T>(
+        &self,
+        timer: Timer,
+        timeout: Duration,
+        mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
+    ) -> Result<T, TimedOut> {
+        let mut armed = false;
+        let result = poll_fn(|cx| {
+            if let Poll::Ready(value) = poll(cx) {
+                return Poll::Ready(Ok(value));
+            }
+            if !armed {
+                armed = true;
+                self.arm(timer, Instant::now() + timeout);
+            }
+            if self.take_expired(timer) {
+                return Poll::Ready(Err(TimedOut));
+            }
+            self.remember(cx);
+            Poll::Pending
+        })
+        .await;
+        if armed {
+            self.disarm(timer);
+        }
+        result
+    }
+
+    /// Notes when a timer expires. What an abandoned wait of the same kind left behind is forgotten.
+    pub(super) fn arm(&self, timer: Timer, at: Instant) {
+        self.expired.set(self.expired.get() & !bit(timer));
+        let ms = at.saturating_duration_since(self.epoch).as_millis();
+        self.deadlines[timer as usize].set(u64::try_from(ms).unwrap_or(u64::MAX).max(1));
+    }
+
+    /// Forgets a timer, also if it has expired.
+    pub(super) fn disarm(&self, timer: Timer) {
+        self.deadlines[timer as usize].set(0);
+        self.expired.set(self.expired.get() & !bit(timer));
+    }
+
+    /// Whether a timer has expired since it was asked last.
+    pub(super) fn take_expired(&self, timer: Timer) -> bool {
+        let expired = self.expired.get();
+        self.expired.set(expired & !bit(timer));
+        expired & bit(timer) != 0
+    }
+
+    /// Makes sure that the worker can wake the task that is being polled.
+    pub(super) fn remember(&self, cx: &Context<'_>) {
+        let mut waker = self.waker.borrow_mut();
+        if !waker
+            .as_ref()
+            .is_some_and(|known| known.will_wake(cx.waker()))
+        {
+            *waker = Some(cx.waker().clone());
+        }
+    }
+
+    /// The next group whose idle pin has to go.
+    pub(super) fn take_evicted(&self) -> Option<GroupId> {
+        self.evicted.borrow_mut().pop()
+    }
+
+    /// Whether an eviction waits to be carried out.
+    pub(super) fn has_evicted(&self) -> bool {
+        !self.evicted.borrow().is_empty()
+    }
+
+    /// Tells the connection to give up its idle pin of `group`.
+    pub(super) fn evict(&self, group: GroupId) {
+        self.evicted.borrow_mut().push(group);
+        self.wake();
+    }
+
+    /// Whether the worker stops: the connection ends after the request that it is serving.
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.get()
+    }
+
+    fn drain(&self) {
+        self.draining.set(true);
+        self.wake();
+    }
+
+    fn sweep(&self, now_ms: u64) {
+        let mut woken = false;
+        for (i, deadline) in self.deadlines.iter().enumerate() {
+            let at = deadline.get();
+            if at != 0 && at <= now_ms {
+                deadline.set(0);
+                self.expired.set(self.expired.get() | 1 << i);
+                woken = true;
+            }
+        }
+        if woken {
+            self.wake();
+        }
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = &*self.waker.borrow() {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+fn bit(timer: Timer) -> u8 {
+    1 << timer as u8
+}
+
+/// Which client connection: the slot's index, and a generation so that a stale key finds nobody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct SlotKey {
+    index: usize,
+    generation: u64,
+}
+
+/// All client connections of a worker.
+pub(super) struct Slots {
+    slots: RefCell<Slab<(u64, Rc<Slot>)>>,
+    generation: Cell<u64>,
+    epoch: Instant,
+}
+
+impl Slots {
+    pub(super) fn new(epoch: Instant) -> Self {
+        Self {
+            slots: RefCell::default(),
+            generation: Cell::new(0),
+            epoch,
+        }
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.slots.borrow().len()
+    }
+
+    /// Adds a client connection.
+    pub(super) fn insert(&self) -> (SlotKey, Rc<Slot>) {
+        let slot = Rc::new(Slot {
+            deadlines: Default::default(),
+            expired: Cell::new(0),
+            waker: RefCell::new(None),
+            phase: Cell::new(Phase::Idle),
+            evicted: RefCell::default(),
+            draining: Cell::new(false),
+            epoch: self.epoch,
+        });
+        let generation = self.generation.get() + 1;
+        self.generation.set(generation);
+        let index = self
+            .slots
+            .borrow_mut()
+            .insert((generation, Rc::clone(&slot)));
+        (SlotKey { index, generation }, slot)
+    }
+
+    /// The connection is gone.
+    pub(super) fn remove(&self, key: SlotKey) {
+        self.slots.borrow_mut().remove(key.index);
+    }
+
+    /// Tells the connection of `key`, if it is still there, to give up its idle pin of `group`.
+    pub(super) fn evict(&self, key: SlotKey, group: GroupId) {
+        if let Some((generation, slot)) = self.slots.borrow().get(key.index)
+            && *generation == key.generation
+        {
+            slot.evict(group);
+        }
+    }
+
+    /// Wakes every task whose time has come.
+    pub(super) fn sweep(&self, now: Instant) {
+        let now_ms = u64::try_from(now.saturating_duration_since(self.epoch).as_millis())
+            .unwrap_or(u64::MAX);
+        for (_, (_, slot)) in &*self.slots.borrow() {
+            slot.sweep(now_ms);
+        }
+    }
+
+    /// Tells every connection to end after what it is doing.
+    pub(super) fn drain(&self) {
+        for (_, (_, slot)) in &*self.slots.borrow() {
+            slot.drain();
+        }
+    }
+
+    /// Connections in each phase: idle, reading, answering.
+    pub(super) fn phases(&self) -> [usize; 3] {
+        let mut counts = [0; 3];
+        for (_, (_, slot)) in &*self.slots.borrow() {
+            counts[slot.phase.get() as usize] += 1;
+        }
+        counts
+    }
+}

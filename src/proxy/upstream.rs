@@ -1,0 +1,239 @@
+//! Upstream groups and connections, as one worker has them.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use crate::balance::{Balancer, Method, PeerIndex};
+use crate::config::model::{self, PeerAddress};
+use crate::config::template::Template;
+use crate::net::{Peek, Socket};
+use crate::pin::pool::PoolLimits;
+use crate::pin::{self, GroupId, IdleKey, IdleOrder, Pool};
+
+use super::slot::SlotKey;
+
+/// The servers of a group: replaced as a whole when a reload changes them, while open connections go on under the old ones.
+pub(super) struct Servers {
+    /// In the balancer's order: what logs call the peer, and where it is.
+    pub(super) peers: Vec<(Rc<str>, PeerAddress)>,
+    pub(super) balancer: RefCell<Balancer>,
+    configured: Vec<(crate::balance::Peer, PeerAddress)>,
+    method: Method,
+}
+
+impl Servers {
+    fn new(group: &model::Group) -> Self {
+        let peers = group
+            .peers
+            .iter()
+            .map(|(peer, address)| (peer.name.as_str().into(), address.clone()))
+            .collect();
+        let balanced = group.peers.iter().map(|(peer, _)| peer.clone()).collect();
+        Self {
+            peers,
+            balancer: RefCell::new(Balancer::new(group.method.clone(), balanced)),
+            configured: group.peers.clone(),
+            method: group.method.clone(),
+        }
+    }
+
+    /// The balancing method, which says what the balancer wants hashed.
+    pub(super) fn method(&self) -> &Method {
+        &self.method
+    }
+}
+
+/// One upstream group of a worker. The same one, with the same id, through every reload that names it.
+pub(super) struct Group {
+    pub(super) id: GroupId,
+    pub(super) name: String,
+    pub(super) port: u16,
+    pub(super) servers: RefCell<Rc<Servers>>,
+    /// Idle clean connections to the present servers.
+    pub(super) pool: RefCell<Pool<PeerIndex, Upstream>>,
+    pub(super) pool_limits: Cell<PoolLimits>,
+    pub(super) hash_key: RefCell<Option<Template>>,
+    /// The limits that the last request found: the group's own, or its location's.
+    pub(super) pin_limits: Cell<pin::Limits>,
+    /// The group's own `ntlm`.
+    pub(super) ntlm: Cell<Option<pin::Limits>>,
+    /// Clients whose pin of this group is idle and established, the least recently used first.
+    pub(super) idle_pins: RefCell<IdleOrder<SlotKey>>,
+    /// Evictions since the last warning about them, and when that was.
+    evictions: Cell<u64>,
+    warned: Cell<Option<Instant>>,
+    connections: Rc<Cell<usize>>,
+}
+
+impl Group {
+    /// `connections` counts the worker's upstream connections.
+    pub(super) fn new(id: GroupId, group: &model::Group, connections: Rc<Cell<usize>>) -> Self {
+        Self {
+            id,
+            name: group.name.clone(),
+            port: group.port,
+            servers: RefCell::new(Rc::new(Servers::new(group))),
+            pool: RefCell::new(Pool::default()),
+            pool_limits: Cell::new(group.pool),
+            hash_key: RefCell::new(group.hash_key.clone()),
+            pin_limits: Cell::new(group.ntlm.unwrap_or_default()),
+            ntlm: Cell::new(group.ntlm),
+            idle_pins: RefCell::new(IdleOrder::default()),
+            evictions: Cell::new(0),
+            warned: Cell::new(None),
+            connections,
+        }
+    }
+
+    /// Takes over what a reload changed. Pins stay; idle clean connections to servers that changed are closed.
+    pub(super) fn reconfigure(&self, group: &model::Group) {
+        let same = {
+            let servers = self.servers.borrow();
+            servers.configured == group.peers && servers.method == group.method
+        };
+        if !same {
+            let idle = self.pool.take();
+            self.servers.replace(Rc::new(Servers::new(group)));
+            drop(idle);
+        }
+        self.pool_limits.set(group.pool);
+        self.hash_key.replace(group.hash_key.clone());
+        self.ntlm.set(group.ntlm);
+        if let Some(limits) = group.ntlm {
+            self.pin_limits.set(limits);
+        }
+    }
+
+    /// An idle clean connection to the peer that its server has not closed.
+    pub(super) fn reuse(&self, servers: &Rc<Servers>, peer: PeerIndex) -> Option<Upstream> {
+        if !Rc::ptr_eq(servers, &self.servers.borrow()) {
+            return None;
+        }
+        loop {
+            let upstream = self.pool.borrow_mut().take(peer)?;
+            if upstream.socket.peek() == Peek::Nothing {
+                return Some(upstream);
+            }
+        }
+    }
+
+    /// Gives a clean connection back for everybody's use, unless its servers are not the group's any more.
+    pub(super) fn keep(&self, upstream: Upstream, now: Instant) {
+        let closed = if Rc::ptr_eq(&upstream.servers, &self.servers.borrow()) {
+            let (peer, opened, requests) = (upstream.peer, upstream.opened, upstream.requests);
+            self.pool.borrow_mut().put(
+                peer,
+                upstream,
+                opened,
+                requests,
+                &self.pool_limits.get(),
+                now,
+            )
+        } else {
+            Some(upstream)
+        };
+        drop(closed);
+    }
+
+    /// Closes idle clean connections whose time is over or whose server is gone.
+    pub(super) fn sweep(&self, now: Instant) {
+        let limits = self.pool_limits.get();
+        let gone = self.pool.borrow_mut().sweep(&limits, now, |upstream| {
+            upstream.socket.peek() != Peek::Nothing
+        });
+        drop(gone);
+    }
+
+    /// Counts an eviction. `Some(n)` once a minute at the most: `n` evictions are to be reported.
+    pub(super) fn note_eviction(&self, now: Instant) -> Option<u64> {
+        let count = self.evictions.get() + 1;
+        if self
+            .warned
+            .get()
+            .is_some_and(|at| now.saturating_duration_since(at) < Duration::from_secs(60))
+        {
+            self.evictions.set(count);
+            return None;
+        }
+        self.warned.set(Some(now));
+        self.evictions.set(0);
+        Some(count)
+    }
+}
+
+/// A connection to a server. Dropping it closes it, and every count and list it is in forgets it.
+pub(super) struct Upstream {
+    pub(super) socket: Socket,
+    pub(super) group: Rc<Group>,
+    servers: Rc<Servers>,
+    peer: PeerIndex,
+    /// When its opening began.
+    pub(super) opened: Instant,
+    /// Requests that were sent on it.
+    pub(super) requests: u64,
+    /// Its place in the group's list of idle pins.
+    pub(super) idle: Option<IdleKey>,
+}
+
+impl Upstream {
+    /// Begins to connect to a peer.
+    ///
+    /// # Errors
+    /// Those of `socket(2)`, `bind(2)` and `connect(2)`.
+    pub(super) fn connect(
+        group: &Rc<Group>,
+        servers: &Rc<Servers>,
+        peer: PeerIndex,
+        bind: Option<std::net::IpAddr>,
+        keepalive: bool,
+        now: Instant,
+    ) -> io::Result<Self> {
+        let socket = match &servers.peers[peer].1 {
+            PeerAddress::Inet(address) => Socket::connect(*address, bind, keepalive)?,
+            PeerAddress::Unix(path) => Socket::connect_unix(path)?,
+        };
+        servers.balancer.borrow_mut().opened(peer);
+        group.connections.set(group.connections.get() + 1);
+        Ok(Self {
+            socket,
+            group: Rc::clone(group),
+            servers: Rc::clone(servers),
+            peer,
+            opened: now,
+            requests: 0,
+            idle: None,
+        })
+    }
+
+    /// What logs call the server.
+    pub(super) fn peer_name(&self) -> Rc<str> {
+        Rc::clone(&self.servers.peers[self.peer].0)
+    }
+
+    /// The server answered.
+    pub(super) fn succeeded(&self) {
+        self.servers.balancer.borrow_mut().succeeded(self.peer);
+    }
+
+    /// The server failed a request; true if it counts as unavailable from now on.
+    pub(super) fn failed(&self, now: Instant) -> bool {
+        self.servers.balancer.borrow_mut().failed(self.peer, now)
+    }
+
+    /// Takes the connection off its group's list of idle pins.
+    pub(super) fn leave_idle(&mut self) {
+        if let Some(key) = self.idle.take() {
+            self.group.idle_pins.borrow_mut().remove(key);
+        }
+    }
+}
+
+impl Drop for Upstream {
+    fn drop(&mut self) {
+        self.leave_idle();
+        self.servers.balancer.borrow_mut().closed(self.peer);
+        self.group.connections.set(self.group.connections.get() - 1);
+    }
+}

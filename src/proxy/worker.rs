@@ -1,0 +1,566 @@
+//! A worker: one thread, one core, its own clients, pins, pools, logs and counters. Nothing that it writes is shared.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use smallvec::SmallVec;
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use crate::balance;
+use crate::config::Config;
+use crate::config::model::{self, Level, PeerAddress};
+use crate::http::head::HeadLimits;
+use crate::net::{self, Accepted, Bound, Listener, Socket};
+use crate::observe::access_log::AccessBuffers;
+use crate::observe::counters::{Counters, stub_status};
+use crate::observe::error_log::{Context, ErrorLog};
+use crate::observe::files::LogFile;
+use crate::pin::pins::Pinned;
+use crate::pin::{self, EndReason, GroupId};
+
+use super::client::{Client, holds};
+use super::request::{ClientFacts, Request, View};
+use super::slot::{SlotKey, Slots};
+use super::upstream::{Group, Upstream};
+
+/// Clients accepted in a row before others get their turn.
+const ACCEPT_BATCH: usize = 64;
+
+/// How long a worker without descriptors waits before it accepts again.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(250);
+
+/// Requests whose memory is kept for the next one.
+const REQUESTS_KEPT: usize = 256;
+
+/// Groups made for `proxy_pass` with variables, above which unused ones are forgotten.
+const NAMED_BY_REQUESTS_MAX: usize = 1000;
+
+/// One configuration with everything opened that it names: made by the control thread, shared by all workers, never
+/// changed.
+#[derive(Debug)]
+pub struct Deployment {
+    /// The configuration.
+    pub config: Config,
+    /// For each location, where its errors go.
+    pub error_logs: Vec<Arc<ErrorLog>>,
+    /// For each location, the files of its `access_log` lines, in their order.
+    pub access_logs: Vec<Vec<Arc<LogFile>>>,
+    /// For each listener of the configuration, the number of its address in this process, the same through every reload.
+    pub listen_ids: Vec<u64>,
+    /// The main context's error log.
+    pub main_log: Arc<ErrorLog>,
+}
+
+/// What the control thread tells a worker.
+pub enum Command {
+    /// Take over a configuration, and listen on these addresses too.
+    Deploy(Arc<Deployment>, Vec<(u64, Arc<Bound>)>),
+    /// Finish what is in flight, then stop.
+    Drain,
+    /// Stop.
+    Stop,
+}
+
+/// What a worker is started with.
+pub struct Setup {
+    /// Its number, from 0.
+    pub number: usize,
+    /// How many there are.
+    pub workers: usize,
+    /// The configuration.
+    pub deployment: Arc<Deployment>,
+    /// Where to listen.
+    pub bound: Vec<(u64, Arc<Bound>)>,
+    /// The counters of all workers; this one writes those at `number`.
+    pub counters: Vec<Arc<Counters>>,
+    /// What the control thread says.
+    pub commands: UnboundedReceiver<Command>,
+    /// Called once when the worker accepts clients.
+    pub ready: Box<dyn FnOnce() + Send>,
+}
+
+/// Runs a worker on this thread until it is told to stop, or drained.
+///
+/// # Errors
+/// The kernel refuses the ring, or no descriptors are left for the listening sockets.
+pub fn run(setup: Setup) -> io::Result<()> {
+    net::run(async move {
+        let worker = Worker::new(&setup);
+        let Setup {
+            bound,
+            mut commands,
+            ready,
+            ..
+        } = setup;
+        worker.listen(bound)?;
+        net::spawn(Rc::clone(&worker).sweep());
+        ready();
+        while let Some(command) = commands.recv().await {
+            match command {
+                Command::Deploy(deployment, bound) => {
+                    worker.deploy(deployment);
+                    worker.listen(bound)?;
+                }
+                Command::Drain => {
+                    worker.slots.drain();
+                    while worker.slots.len() > 0 {
+                        // A second command ends the patience.
+                        if let Ok(Command::Stop) = commands.try_recv() {
+                            break;
+                        }
+                        net::sleep(Duration::from_millis(20)).await;
+                    }
+                    break;
+                }
+                Command::Stop => break,
+            }
+        }
+        worker.access.borrow_mut().flush();
+        Ok(())
+    })?
+}
+
+/// A configuration as one worker uses it.
+pub(super) struct Settings {
+    deployment: Arc<Deployment>,
+    groups: Vec<Rc<Group>>,
+}
+
+impl Settings {
+    pub(super) fn config(&self) -> &Config {
+        &self.deployment.config
+    }
+
+    pub(super) fn group(&self, index: model::GroupIndex) -> Rc<Group> {
+        Rc::clone(&self.groups[index])
+    }
+
+    /// The listener of an address, if the configuration still has it.
+    pub(super) fn listener(&self, id: u64) -> Option<usize> {
+        self.deployment
+            .listen_ids
+            .iter()
+            .position(|&known| known == id)
+    }
+
+    /// Before a host is known, the default server's sizes hold.
+    pub(super) fn head_limits(&self, id: u64) -> HeadLimits {
+        self.default_server(id)
+            .map_or_else(HeadLimits::default, |server| server.head)
+    }
+
+    pub(super) fn header_timeout(&self, id: u64) -> Duration {
+        self.default_server(id)
+            .map_or(Duration::from_secs(60), |server| server.header_timeout)
+    }
+
+    fn default_server(&self, id: u64) -> Option<&model::Server> {
+        let http = &self.config().http;
+        Some(&http.servers[http.listeners[self.listener(id)?].names.default])
+    }
+}
+
+/// One worker's own world.
+pub(super) struct Worker {
+    number: usize,
+    workers: usize,
+    settings: RefCell<Rc<Settings>>,
+    /// Groups by name. They stay through reloads, and with them their pins' ids.
+    groups: RefCell<HashMap<String, Rc<Group>>>,
+    next_group: Cell<u32>,
+    pub(super) slots: Slots,
+    requests: RefCell<Vec<Box<Request>>>,
+    pub(super) counters: Arc<Counters>,
+    all_counters: Vec<Arc<Counters>>,
+    access: RefCell<AccessBuffers>,
+    upstream_connections: Rc<Cell<usize>>,
+    clients_accepted: Cell<u64>,
+    pins_made: Cell<u64>,
+    hostname: String,
+    full_since: Cell<Option<Instant>>,
+}
+
+impl Worker {
+    fn new(setup: &Setup) -> Rc<Self> {
+        let empty = Rc::new(Settings {
+            deployment: Arc::clone(&setup.deployment),
+            groups: Vec::new(),
+        });
+        let worker = Rc::new(Self {
+            number: setup.number,
+            workers: setup.workers,
+            settings: RefCell::new(empty),
+            groups: RefCell::default(),
+            next_group: Cell::new(0),
+            slots: Slots::new(Instant::now()),
+            requests: RefCell::default(),
+            counters: Arc::clone(&setup.counters[setup.number]),
+            all_counters: setup.counters.clone(),
+            access: RefCell::default(),
+            upstream_connections: Rc::default(),
+            clients_accepted: Cell::new(0),
+            pins_made: Cell::new(0),
+            hostname: nix::unistd::gethostname()
+                .map(|name| name.to_string_lossy().to_lowercase())
+                .unwrap_or_default(),
+            full_since: Cell::new(None),
+        });
+        worker.deploy(Arc::clone(&setup.deployment));
+        worker
+    }
+
+    /// Takes over a configuration. What is in flight goes on under the old one.
+    fn deploy(&self, deployment: Arc<Deployment>) {
+        let groups = deployment.config.http.groups.iter().map(|group| {
+            let known = self.groups.borrow().get(&group.name).cloned();
+            match known {
+                Some(known) => {
+                    known.reconfigure(group);
+                    known
+                }
+                None => self.add_group(group),
+            }
+        });
+        let groups = groups.collect();
+        self.settings
+            .replace(Rc::new(Settings { deployment, groups }));
+    }
+
+    fn add_group(&self, group: &model::Group) -> Rc<Group> {
+        let id = GroupId(self.next_group.get());
+        self.next_group.set(id.0 + 1);
+        let made = Rc::new(Group::new(id, group, Rc::clone(&self.upstream_connections)));
+        self.groups
+            .borrow_mut()
+            .insert(group.name.clone(), Rc::clone(&made));
+        made
+    }
+
+    fn listen(self: &Rc<Self>, bound: Vec<(u64, Arc<Bound>)>) -> io::Result<()> {
+        for (id, bound) in bound {
+            let listener = bound.listener(self.number)?;
+            net::spawn(Rc::clone(self).accept(id, listener));
+        }
+        Ok(())
+    }
+
+    async fn accept(self: Rc<Self>, listen: u64, listener: Listener) {
+        loop {
+            listener.readable().await;
+            for _ in 0..ACCEPT_BATCH {
+                match listener.try_accept() {
+                    Ok(Some(accepted)) => self.start(accepted, listen),
+                    Ok(None) => break,
+                    Err(error) => match error.raw_os_error() {
+                        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
+                            self.main_log().note(
+                                Level::Crit,
+                                format_args!(
+                                    "accept4() failed ({})",
+                                    crate::observe::cause::Cause::from(&error)
+                                ),
+                            );
+                            net::sleep(ACCEPT_PAUSE).await;
+                            break;
+                        }
+                        // The address was closed: by a reload, or at the end.
+                        _ => return,
+                    },
+                }
+            }
+        }
+    }
+
+    fn start(self: &Rc<Self>, accepted: Accepted, listen: u64) {
+        self.counters.accepted.add(1);
+        let limit = self.settings.borrow().config().main.worker_connections;
+        if self.slots.len() + self.upstream_connections.get() >= limit {
+            self.note_full(limit);
+            return;
+        }
+        self.counters.handled.add(1);
+        let count = self.clients_accepted.get() + 1;
+        self.clients_accepted.set(count);
+        let number = (count - 1) * self.workers as u64 + self.number as u64 + 1;
+        let client = Client::new(Rc::clone(self), accepted, listen, number);
+        net::spawn(client.serve());
+    }
+
+    /// Reports once a second at the most that clients are turned away.
+    fn note_full(&self, limit: usize) {
+        let now = Instant::now();
+        if self
+            .full_since
+            .get()
+            .is_none_or(|at| now.duration_since(at) >= Duration::from_secs(1))
+        {
+            self.full_since.set(Some(now));
+            self.main_log().note(
+                Level::Alert,
+                format_args!("{limit} worker_connections are not enough"),
+            );
+        }
+    }
+
+    /// Once a second, or more often where a short timeout is configured: ends waits that are over, closes idle clean
+    /// connections, writes logs out and brings the gauges up to date.
+    async fn sweep(self: Rc<Self>) {
+        loop {
+            let pause = self.settings.borrow().config().sweep_interval();
+            net::sleep(pause).await;
+            let now = Instant::now();
+            self.slots.sweep(now);
+            let groups: Vec<Rc<Group>> = self.groups.borrow().values().cloned().collect();
+            groups.iter().for_each(|group| group.sweep(now));
+            self.access.borrow_mut().flush();
+            self.update_gauges();
+        }
+    }
+
+    fn update_gauges(&self) {
+        let [idle, reading, answering] = self.slots.phases();
+        let gauge = |n: usize| n as u64;
+        self.counters.active.set(gauge(self.slots.len()));
+        self.counters.waiting.set(gauge(idle));
+        self.counters.reading.set(gauge(reading));
+        self.counters.writing.set(gauge(answering));
+        let groups = self.groups.borrow();
+        let idle_pins = groups
+            .values()
+            .map(|group| group.idle_pins.borrow().len())
+            .sum();
+        self.counters.pins_idle.set(gauge(idle_pins));
+    }
+
+    /// The configuration for the next request.
+    pub(super) fn settings(&self) -> Rc<Settings> {
+        Rc::clone(&self.settings.borrow())
+    }
+
+    fn main_log(&self) -> Arc<ErrorLog> {
+        Arc::clone(&self.settings.borrow().deployment.main_log)
+    }
+
+    pub(super) fn hostname(&self) -> &str {
+        &self.hostname
+    }
+
+    pub(super) fn stub_status(&self) -> String {
+        self.update_gauges();
+        stub_status(&self.all_counters)
+    }
+
+    /// Memory for a request.
+    pub(super) fn take_request(&self) -> Box<Request> {
+        self.requests
+            .borrow_mut()
+            .pop()
+            .unwrap_or_else(|| Box::new(Request::new()))
+    }
+
+    pub(super) fn give_back(&self, mut request: Box<Request>) {
+        request.reset();
+        let mut requests = self.requests.borrow_mut();
+        if requests.len() < REQUESTS_KEPT {
+            requests.push(request);
+        }
+    }
+
+    /// The group that a `proxy_pass` with variables named: one of the configuration, or an IP address with a port.
+    pub(super) fn group_named(&self, settings: &Settings, name: &str) -> Option<Rc<Group>> {
+        if let Some(index) = settings
+            .config()
+            .http
+            .groups
+            .iter()
+            .position(|group| group.name == name)
+        {
+            return Some(settings.group(index));
+        }
+        if let Some(known) = self.groups.borrow().get(name) {
+            return Some(Rc::clone(known));
+        }
+        let address = name
+            .parse()
+            .or_else(|_| name.parse().map(|ip| std::net::SocketAddr::new(ip, 80)))
+            .or_else(|_| {
+                name.trim_matches(['[', ']'])
+                    .parse()
+                    .map(|ip| std::net::SocketAddr::new(ip, 80))
+            })
+            .ok()?;
+        self.forget_unused();
+        let peer = balance::Peer {
+            name: address.to_string(),
+            weight: 1,
+            max_fails: 1,
+            fail_timeout: Duration::from_secs(10),
+            max_conns: 0,
+            backup: false,
+            down: false,
+        };
+        Some(self.add_group(&model::Group {
+            name: name.to_owned(),
+            port: address.port(),
+            implicit: true,
+            method: balance::Method::RoundRobin,
+            hash_key: None,
+            peers: vec![(peer, PeerAddress::Inet(address))],
+            pool: pin::pool::PoolLimits::default(),
+            ntlm: None,
+        }))
+    }
+
+    /// Forgets groups that requests named and nobody uses, so that requests cannot fill the memory with names.
+    fn forget_unused(&self) {
+        let settings = self.settings();
+        let mut groups = self.groups.borrow_mut();
+        if groups.len() < settings.groups.len() + NAMED_BY_REQUESTS_MAX {
+            return;
+        }
+        // A pooled connection refers to its group, so that a group with an empty pool and no user is referred to once.
+        let mut unused = Vec::new();
+        groups.retain(|_, group| {
+            let used = Rc::strong_count(group) > 1;
+            if !used {
+                unused.push(Rc::clone(group));
+            }
+            used
+        });
+    }
+
+    /// A number for a new pin, unlike every other of this process.
+    pub(super) fn next_pin_id(&self) -> u64 {
+        let count = self.pins_made.get() + 1;
+        self.pins_made.set(count);
+        (count - 1) * self.workers as u64 + self.number as u64 + 1
+    }
+
+    /// The limits that hold for a group's resting pins.
+    pub(super) fn pin_limits(&self, id: GroupId) -> pin::Limits {
+        let groups = self.groups.borrow();
+        let group = groups.values().find(|group| group.id == id);
+        group.map_or_else(pin::Limits::default, |group| group.pin_limits.get())
+    }
+
+    /// Puts an established pin on its group's list of idle ones, and has those given up that are too many.
+    pub(super) fn rest(&self, pin: &mut Pinned<Upstream>, client: SlotKey) {
+        let group = Rc::clone(&pin.connection().group);
+        let limit = group.pin_limits.get().connections;
+        let mut evicted: SmallVec<[SlotKey; 2]> = SmallVec::new();
+        {
+            let mut idle = group.idle_pins.borrow_mut();
+            pin.connection_mut().idle = Some(idle.insert(client));
+            while let Some(key) = idle.overflow(limit) {
+                evicted.push(key);
+            }
+        }
+        for key in evicted {
+            self.slots.evict(key, group.id);
+        }
+    }
+
+    /// Closes a pin, and says why where somebody looks.
+    pub(super) fn end_pin(&self, pin: Pinned<Upstream>, reason: EndReason) {
+        self.counters.pins_ended.count(reason);
+        let group = &pin.connection().group;
+        if reason == EndReason::Evicted
+            && let Some(count) = group.note_eviction(Instant::now())
+        {
+            self.main_log().note(
+                Level::Warn,
+                format_args!(
+                    "upstream \"{}\": {count} idle logins were ended because \"ntlm {}\" connections are not enough, raise it",
+                    group.name,
+                    group.pin_limits.get().connections,
+                ),
+            );
+        }
+    }
+
+    /// Writes an error log line about a request.
+    pub(super) fn log_request(
+        &self,
+        level: Level,
+        settings: &Settings,
+        facts: &ClientFacts,
+        request: &Request,
+        message: std::fmt::Arguments<'_>,
+    ) {
+        let log = &settings.deployment.error_logs[request.location];
+        if !log.enabled(level) {
+            return;
+        }
+        let host = request.head.host.of(&request.bytes);
+        let upstream = request.last_server().map(|server| {
+            let path = String::from_utf8_lossy(request.head.target.of(&request.bytes)).into_owned();
+            format!("http://{server}{path}")
+        });
+        let context = Context {
+            client: Some(&facts.address),
+            server: Some(&settings.config().http.servers[request.server].name),
+            request: Some(request.line()),
+            upstream: upstream.as_ref().map(|text| text as &dyn std::fmt::Display),
+            host: (!host.is_empty()).then_some(host),
+        };
+        log.log(level, Some(facts.number), &context, message);
+    }
+
+    /// Writes an error log line about a client connection.
+    pub(super) fn log_client(
+        &self,
+        level: Level,
+        settings: &Settings,
+        facts: &ClientFacts,
+        message: std::fmt::Arguments<'_>,
+    ) {
+        let context = Context {
+            client: Some(&facts.address),
+            ..Context::default()
+        };
+        settings
+            .deployment
+            .main_log
+            .log(level, Some(facts.number), &context, message);
+    }
+
+    /// Writes the access log lines of a request that is over.
+    pub(super) fn log_access(
+        &self,
+        settings: &Settings,
+        facts: &ClientFacts,
+        socket: &Socket,
+        request: &Request,
+    ) {
+        self.counters.responses.count(request.status);
+        self.counters.bytes_out.add(request.sent.get());
+        self.counters
+            .bytes_in
+            .add(request.bytes.len() as u64 + request.body_received.get());
+        let location = &settings.config().http.locations[request.location];
+        if location.access_logs.is_empty() {
+            return;
+        }
+        let view = View {
+            worker: self,
+            settings,
+            facts,
+            request,
+            socket,
+        };
+        let files = &settings.deployment.access_logs[request.location];
+        for (log, file) in location.access_logs.iter().zip(files) {
+            if log
+                .condition
+                .as_ref()
+                .is_none_or(|condition| holds(&view, condition))
+            {
+                self.access.borrow_mut().append(file, &log.format, &view);
+            }
+        }
+    }
+}
