@@ -1,1 +1,2 @@
 //! An HTTP origin that does real NTLM, bound to the connection.
+pub mod ntlm;
