@@ -17,6 +17,15 @@ pub struct User {
 }
 
 impl User {
+    /// A user of `domain`.
+    pub fn new(domain: &str, name: &str, password: &str) -> Self {
+        Self {
+            name: name.into(),
+            domain: domain.into(),
+            password: password.into(),
+        }
+    }
+
     /// The name a login gives: `DOMAIN\name`.
     pub fn identity(&self) -> String {
         format!("{}\\{}", self.domain, self.name)
@@ -240,11 +249,7 @@ mod tests {
     use super::*;
 
     fn alice() -> User {
-        User {
-            name: "alice".into(),
-            domain: "EXAMPLE".into(),
-            password: "p\u{e4}ss".into(),
-        }
+        User::new("EXAMPLE", "alice", "p\u{e4}ss")
     }
 
     fn challenged() -> Challenged {
