@@ -10,6 +10,7 @@ import sys
 import urllib.parse
 
 import spnego
+import spnego.exceptions
 
 from answers import arguments, report
 
@@ -37,17 +38,24 @@ while True:
     value = f"{scheme} {base64.b64encode(token).decode()}"
     connection.request("GET", target, headers={"Authorization": value})
     response = connection.getresponse()
-    body = response.read().decode()
+    response.read()
     answer = token_in(response, scheme)
-    if response.status == 401 and (answer is None or context.complete):
-        break
-    token = context.step(answer) if answer is not None else None
+    if answer is not None:
+        try:
+            token = context.step(answer)
+        except spnego.exceptions.SpnegoError:
+            if response.status == 401:  # a rejection, in words of SPNEGO
+                break
+            raise
     if response.status != 401:
         if not context.complete:
             sys.exit("the server is content, the client is not")
         break
-report(response.status, response.headers, body)
+    if answer is None or token is None:
+        break
+report(response.status, response.headers)
 for _ in range(count - 1):
     connection.request("GET", target)
     response = connection.getresponse()
-    report(response.status, response.headers, response.read().decode())
+    response.read()
+    report(response.status, response.headers)

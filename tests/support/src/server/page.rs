@@ -98,11 +98,15 @@ impl Page {
 
     /// Whether it has plans of its own for the request's body; for the others it is read and forgotten first.
     pub(super) fn reads_the_body(self) -> bool {
-        match self {
-            Self::Echo | Self::Mirror | Self::Early(_) => true,
-            Self::EarlyClose(_) | Self::NoContinue(_) | Self::Drop => true,
-            _ => false,
-        }
+        matches!(
+            self,
+            Self::Echo
+                | Self::Mirror
+                | Self::Early(_)
+                | Self::EarlyClose(_)
+                | Self::NoContinue(_)
+                | Self::Drop
+        )
     }
 }
 
