@@ -1,5 +1,7 @@
 //! Field lines: found by httparse, judged here, for requests and responses alike.
 
+use std::mem::MaybeUninit;
+
 use httparse::{EMPTY_HEADER, Error, Header, Status};
 use memchr::memchr;
 
@@ -8,44 +10,69 @@ use super::head::{
 };
 use super::refusal::Refusal;
 
-/// Parses the field lines `head[from..]`, which end with the empty line that ends the head, into `fields`.
-pub(super) fn parse(
+/// Fields that are found without an allocation: as many as the limit is by default.
+const USUAL: usize = 100;
+
+/// Parses the field lines `head[from..]` of a request whose first line was judged already. They end with the empty line
+/// that ends the head.
+pub(super) fn of_request(
     head: &[u8],
     from: usize,
     limits: &HeadLimits,
     fields: &mut Vec<Field>,
 ) -> Result<(), Refusal> {
-    // Few heads have more fields than fit here; the rest is worth an allocation, not a larger stack.
-    const USUAL: usize = 48;
-    let mut usual = [EMPTY_HEADER; USUAL];
-    let slots = limits.fields.min(USUAL);
-    match httparse::parse_headers(&head[from..], &mut usual[..slots]) {
-        Err(Error::TooManyHeaders) if slots < limits.fields => {
-            // a field takes 4 bytes at least
-            let slots = limits.fields.min(head.len() / 4 + 1);
-            let mut many = vec![EMPTY_HEADER; slots];
-            collect(
-                httparse::parse_headers(&head[from..], &mut many),
-                head,
-                from,
-                fields,
-            )
+    let mut slots = [const { MaybeUninit::uninit() }; USUAL];
+    let slots = &mut slots[..limits.fields.min(USUAL)];
+    let mut request = httparse::Request::new(&mut []);
+    match request.parse_with_uninit_headers(head, slots) {
+        Ok(Status::Complete(taken)) if taken == head.len() => {
+            collect(request.headers, head, fields)
         }
-        parsed => collect(parsed, head, from, fields),
+        _ => parse_with_allocation(head, from, limits, fields),
     }
 }
 
-fn collect<'b>(
-    parsed: httparse::Result<(usize, &[Header<'b>])>,
-    head: &'b [u8],
+/// Parses the field lines `head[from..]` of a response whose first line was judged already.
+pub(super) fn of_response(
+    head: &[u8],
     from: usize,
+    limits: &HeadLimits,
     fields: &mut Vec<Field>,
 ) -> Result<(), Refusal> {
-    let headers = match parsed {
-        Ok(Status::Complete((taken, headers))) if from + taken == head.len() => headers,
-        Err(Error::TooManyHeaders) => return Err(Refusal::TooManyFields),
-        _ => return Err(diagnose(&head[from..])),
-    };
+    let mut slots = [const { MaybeUninit::uninit() }; USUAL];
+    let slots = &mut slots[..limits.fields.min(USUAL)];
+    let mut response = httparse::Response::new(&mut []);
+    let config = httparse::ParserConfig::default();
+    match config.parse_response_with_uninit_headers(&mut response, head, slots) {
+        Ok(Status::Complete(taken)) if taken == head.len() => {
+            collect(response.headers, head, fields)
+        }
+        _ => parse_with_allocation(head, from, limits, fields),
+    }
+}
+
+/// For heads with very many fields, for requests whose target is no UTF-8, which httparse would not have, and for those
+/// that are about to be refused.
+#[cold]
+fn parse_with_allocation(
+    head: &[u8],
+    from: usize,
+    limits: &HeadLimits,
+    fields: &mut Vec<Field>,
+) -> Result<(), Refusal> {
+    let lines = &head[from..];
+    // a field takes 4 bytes at least
+    let mut slots = vec![EMPTY_HEADER; limits.fields.min(lines.len() / 4 + 1)];
+    match httparse::parse_headers(lines, &mut slots) {
+        Ok(Status::Complete((taken, headers))) if taken == lines.len() => {
+            collect(headers, head, fields)
+        }
+        Err(Error::TooManyHeaders) => Err(Refusal::TooManyFields),
+        _ => Err(diagnose(lines)),
+    }
+}
+
+fn collect(headers: &[Header<'_>], head: &[u8], fields: &mut Vec<Field>) -> Result<(), Refusal> {
     if !head.ends_with(b"\r\n") {
         return Err(Refusal::BareLf);
     }

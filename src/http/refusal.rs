@@ -68,7 +68,7 @@ refusals! {
     // Host and target.
     HostMissing 400 "host_missing" "HTTP/1.1 without Host";
     HostRepeated 400 "host_repeated" "more than one Host";
-    HostInvalid 400 "host_invalid" "the host is not of the form host[:port]";
+    HostInvalid 400 "host_invalid" "the host is not a name or an address, alone or with a port";
     HostDiffers 400 "host_differs" "Host differs from the authority of the target";
     Connect 405 "connect" "the method is CONNECT";
     TargetForm 400 "target_form" "the target is neither a path nor an http or https address";

@@ -73,7 +73,7 @@ impl RequestHead {
         let lf = memchr(b'\n', buffer).ok_or(Refusal::Malformed)?;
         let line = buffer[..lf].strip_suffix(b"\r").ok_or(Refusal::BareLf)?;
         let absolute = self.parse_line(line)?;
-        fields::parse(buffer, lf + 1, limits, &mut self.fields)?;
+        fields::of_request(buffer, lf + 1, limits, &mut self.fields)?;
         self.judge_fields(buffer, limits, absolute)
     }
 

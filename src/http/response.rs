@@ -59,7 +59,7 @@ impl ResponseHead {
         let lf = memchr(b'\n', buffer).ok_or(Refusal::Malformed)?;
         let line = buffer[..lf].strip_suffix(b"\r").ok_or(Refusal::BareLf)?;
         self.parse_line(line)?;
-        fields::parse(buffer, lf + 1, limits, &mut self.fields)?;
+        fields::of_response(buffer, lf + 1, limits, &mut self.fields)?;
         self.judge_fields(buffer, asked)
     }
 
