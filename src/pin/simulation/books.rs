@@ -23,6 +23,8 @@ pub(super) enum Violation {
     HandshakeCut { leg: Leg },
     /// A request went out on an established pin that was over a limit.
     LimitIgnored { age: Duration, requests: u64 },
+    /// A new login went out on a connection that carries another.
+    LoginNotFresh { leg: Leg },
     /// A pin was ended for a reason that was none.
     EndedTooSoon { reason: EndReason, state: State },
     /// More or fewer connections are open than have an owner.

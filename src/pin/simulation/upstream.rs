@@ -17,6 +17,8 @@ pub(super) struct Upstream {
     pub(super) last_answer: Instant,
     /// The client connection whose credentials came first. For good.
     pub(super) owner: Option<u64>,
+    /// The last answer said `Persistent-Auth: false`.
+    pub(super) authenticated_request_only: bool,
     /// The server closed it; a front finds that out when it looks.
     pub(super) closed: Cell<bool>,
     /// Its place in the worker's idle order while it is pinned, established and at rest.
@@ -34,6 +36,7 @@ impl Upstream {
             requests: 0,
             last_answer: now,
             owner: None,
+            authenticated_request_only: false,
             closed: Cell::new(false),
             idle_key: None,
             live: Rc::clone(live),

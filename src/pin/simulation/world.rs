@@ -229,7 +229,7 @@ impl World {
         {
             Plan::OnPin(mut pin) => {
                 self.wake(place, &mut pin)?;
-                self.check_limits(&pin)?;
+                self.check_use(&pin, leg)?;
                 if pin.connection().closed.get() {
                     self.end(place, pin, EndReason::UpstreamClosed)?;
                     return self.leave(place);
@@ -312,7 +312,9 @@ impl World {
                 self.check_answer(place, group, leg, &answer)
             }
             Route::Pinned(mut pin) => {
-                let answer = pin.connection_mut().server.answer(leg);
+                let upstream = pin.connection_mut();
+                let answer = upstream.server.answer(leg);
+                upstream.authenticated_request_only = answer.persistent_auth_false;
                 self.check_answer(place, group, leg, &answer)?;
                 if goes_on {
                     self.rest(place, group, pin, leg, &answer)
@@ -474,14 +476,25 @@ impl World {
         Ok(())
     }
 
-    fn check_limits(&self, pin: &Pinned<Upstream>) -> Outcome {
-        let age = self.now - pin.connection().opened;
-        let requests = pin.connection().requests;
-        let over = age >= self.limits.max_age || requests >= self.limits.max_requests;
-        if over && pin.state() == State::Established {
+    /// A request goes out on a pin that is there.
+    fn check_use(&self, pin: &Pinned<Upstream>, leg: Option<Leg>) -> Outcome {
+        if pin.state() == State::Handshaking {
+            return Ok(());
+        }
+        let upstream = pin.connection();
+        let (age, requests) = (self.now - upstream.opened, upstream.requests);
+        if age >= self.limits.max_age || requests >= self.limits.max_requests {
             return Err(Violation::LimitIgnored { age, requests });
         }
-        Ok(())
+        match leg {
+            Some(leg)
+                if !upstream.authenticated_request_only
+                    && (leg.scheme.is_ntlm_message(leg.number) || !self.limits.reauth_same) =>
+            {
+                Err(Violation::LoginNotFresh { leg })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The server closes its idle pinned connection with the client; the front sees it at once, or at the next request.
