@@ -7,6 +7,8 @@
 pub mod balance;
 pub mod cli;
 pub mod config;
+pub mod control;
+pub mod demo;
 pub mod http;
 pub mod net;
 pub mod observe;

@@ -15,6 +15,7 @@ use crate::http::rewrite::Target;
 use crate::http::target::raw_prefix_len;
 use crate::net::Socket;
 use crate::observe::cause::Cause;
+use crate::observe::escape::Escaped;
 use crate::pin::pins::Pinned;
 use crate::pin::{Credentials, EndReason, Limits, Pins, Plan, State};
 
@@ -349,33 +350,26 @@ impl Forward<'_> {
         };
         let mut url = Vec::new();
         template.render(&self.view(request), &mut url);
-        if url.iter().any(|&b| b <= b' ' || b == 0x7f) {
-            return Err(Finished::Refuse(Refusal::ControlByte));
-        }
-        let text = String::from_utf8_lossy(&url);
-        let Some(rest) = text.strip_prefix("http://") else {
+        let Some(rest) = url.strip_prefix(b"http://") else {
             self.log(
                 Level::Error,
                 request,
-                format_args!("invalid URL prefix in \"{text}\""),
+                format_args!("invalid URL prefix in \"{}\"", Escaped(&url)),
             );
             return Err(Finished::Answer(500));
         };
-        let split = rest.find(['/', '?']).unwrap_or(rest.len());
+        let split = memchr::memchr2(b'/', b'?', rest).unwrap_or(rest.len());
         let (name, uri) = rest.split_at(split);
-        let Some(group) = self.worker.group_named(self.settings, name) else {
+        let found = std::str::from_utf8(name).ok().and_then(|name| self.worker.group_named(self.settings, name));
+        let Some(group) = found else {
             self.log(
                 Level::Error,
                 request,
-                format_args!("no resolver defined to resolve {name}"),
+                format_args!("no resolver defined to resolve {}", Escaped(name)),
             );
             return Err(Finished::Answer(502));
         };
-        let replaced = match uri {
-            "" => Replaced::Nothing,
-            uri if uri.starts_with('?') => Replaced::Whole(format!("/{uri}").into_bytes()),
-            uri => Replaced::Whole(uri.as_bytes().to_vec()),
-        };
+        let replaced = if uri.is_empty() { Replaced::Nothing } else { Replaced::Whole(uri.to_vec()) };
         Ok((group, replaced))
     }
 

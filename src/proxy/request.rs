@@ -472,13 +472,13 @@ impl Lookup for View<'_> {
             Variable::UpstreamConnectTime => self.times(out, |attempt| attempt.connected),
             Variable::UpstreamHeaderTime => self.times(out, |attempt| attempt.header),
             Variable::UpstreamBytesSent => {
-                self.attempts(out, |attempt, out| drop(show(out, attempt.sent)))
+                self.attempts(out, |attempt, out| { show(out, attempt.sent); })
             }
             Variable::UpstreamBytesReceived => {
-                self.attempts(out, |attempt, out| drop(show(out, attempt.received)))
+                self.attempts(out, |attempt, out| { show(out, attempt.received); })
             }
             Variable::UpstreamResponseLength => {
-                self.attempts(out, |attempt, out| drop(show(out, attempt.body_received)))
+                self.attempts(out, |attempt, out| { show(out, attempt.body_received); })
             }
             Variable::PinId => request.pin.is_some_and(|pin| show(out, pin.id)),
             Variable::PinState => request.pin.is_some_and(|pin| {

@@ -112,15 +112,17 @@ impl Group {
             return None;
         }
         loop {
-            let upstream = self.pool.borrow_mut().take(peer)?;
+            let mut upstream = self.pool.borrow_mut().take(peer)?;
             if upstream.socket.peek() == Peek::Nothing {
+                upstream.use_it();
                 return Some(upstream);
             }
         }
     }
 
     /// Gives a clean connection back for everybody's use, unless its servers are not the group's any more.
-    pub(super) fn keep(&self, upstream: Upstream, now: Instant) {
+    pub(super) fn keep(&self, mut upstream: Upstream, now: Instant) {
+        upstream.rest();
         let closed = if Rc::ptr_eq(&upstream.servers, &self.servers.borrow()) {
             let (peer, opened, requests) = (upstream.peer, upstream.opened, upstream.requests);
             self.pool.borrow_mut().put(
@@ -169,6 +171,8 @@ pub(super) struct Upstream {
     pub(super) group: Rc<Group>,
     servers: Rc<Servers>,
     peer: PeerIndex,
+    /// It counts for the balancer: `max_conns` and `least_conn` do not look at idle pooled connections.
+    in_use: bool,
     /// When its opening began.
     pub(super) opened: Instant,
     /// Requests that were sent on it.
@@ -194,17 +198,30 @@ impl Upstream {
             PeerAddress::Inet(address) => Socket::connect(*address, bind, keepalive)?,
             PeerAddress::Unix(path) => Socket::connect_unix(path)?,
         };
-        servers.balancer.borrow_mut().opened(peer);
         group.connections.set(group.connections.get() + 1);
-        Ok(Self {
+        let mut upstream = Self {
             socket,
             group: Rc::clone(group),
             servers: Rc::clone(servers),
             peer,
             opened: now,
+            in_use: false,
             requests: 0,
             idle: None,
-        })
+        };
+        upstream.use_it();
+        Ok(upstream)
+    }
+
+    fn use_it(&mut self) {
+        self.in_use = true;
+        self.servers.balancer.borrow_mut().opened(self.peer);
+    }
+
+    fn rest(&mut self) {
+        if std::mem::take(&mut self.in_use) {
+            self.servers.balancer.borrow_mut().closed(self.peer);
+        }
     }
 
     /// What logs call the server.
@@ -233,7 +250,7 @@ impl Upstream {
 impl Drop for Upstream {
     fn drop(&mut self) {
         self.leave_idle();
-        self.servers.balancer.borrow_mut().closed(self.peer);
+        self.rest();
         self.group.connections.set(self.group.connections.get() - 1);
     }
 }

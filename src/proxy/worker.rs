@@ -395,6 +395,7 @@ impl Worker {
             .ok()?;
         self.forget_unused();
         let peer = balance::Peer {
+            server: address.to_string(),
             name: address.to_string(),
             weight: 1,
             max_fails: 1,
