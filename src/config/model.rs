@@ -422,33 +422,3 @@ pub enum PeerAddress {
 
 /// A local address for `proxy_bind`.
 pub type BindAddress = IpAddr;
-
-impl Config {
-    /// How often waits have to be looked at so that the shortest configured timeout is kept to a quarter of it.
-    pub fn sweep_interval(&self) -> Duration {
-        let timeouts = self.http.locations.iter().flat_map(|location| {
-            let (client, proxy) = (&location.client, &location.proxy);
-            [
-                client.body_timeout,
-                client.send_timeout,
-                client.keepalive_timeout,
-                proxy.connect_timeout,
-                proxy.read_timeout,
-                proxy.send_timeout,
-            ]
-        });
-        let servers = self.http.servers.iter().map(|server| server.header_timeout);
-        let pins = self
-            .http
-            .groups
-            .iter()
-            .filter_map(|group| Some(group.ntlm?.idle_timeout));
-        let shortest = timeouts
-            .chain(servers)
-            .chain(pins)
-            .filter(|timeout| !timeout.is_zero())
-            .min();
-        (shortest.unwrap_or(Duration::MAX) / 4)
-            .clamp(Duration::from_millis(20), Duration::from_secs(1))
-    }
-}

@@ -329,10 +329,7 @@ impl Lookup for View<'_> {
             ),
             Variable::User(i) => put(out, request.user.get(*i).and_then(Option::as_deref)),
             Variable::Map(i) => {
-                let map = &self.settings.config().http.maps[*i];
-                let mut value = Vec::new();
-                map.source.render(self, &mut value);
-                map.find(&value).render(self, out);
+                self.settings.config().http.maps[*i].append(self, out);
                 true
             }
             Variable::Host => {
@@ -346,7 +343,7 @@ impl Lookup for View<'_> {
             }
             Variable::ProxyHost => put(
                 out,
-                request.group.as_ref().map(|group| group.name.as_bytes()),
+                request.group.as_ref().map(|group| group.proxy_host.as_bytes()),
             ),
             Variable::ProxyPort => request
                 .group

@@ -49,6 +49,7 @@ impl Servers {
 pub(super) struct Group {
     pub(super) id: GroupId,
     pub(super) name: String,
+    pub(super) proxy_host: String,
     pub(super) port: u16,
     pub(super) servers: RefCell<Rc<Servers>>,
     /// Idle clean connections to the present servers.
@@ -73,6 +74,7 @@ impl Group {
         Self {
             id,
             name: group.name.clone(),
+            proxy_host: group.proxy_host.clone(),
             port: group.port,
             servers: RefCell::new(Rc::new(Servers::new(group))),
             pool: RefCell::new(Pool::default()),

@@ -310,7 +310,7 @@ impl Worker {
     /// connections, writes logs out and brings the gauges up to date.
     async fn sweep(self: Rc<Self>) {
         loop {
-            let pause = self.settings.borrow().config().sweep_interval();
+            let pause = sweep_interval(self.settings.borrow().config());
             net::sleep(pause).await;
             let now = Instant::now();
             self.slots.sweep(now);
@@ -406,6 +406,7 @@ impl Worker {
         };
         Some(self.add_group(&model::Group {
             name: name.to_owned(),
+            proxy_host: name.to_owned(),
             port: address.port(),
             implicit: true,
             method: balance::Method::RoundRobin,
@@ -564,4 +565,23 @@ impl Worker {
             }
         }
     }
+}
+
+/// How often waits have to be looked at so that the shortest configured timeout is kept to a quarter of it.
+fn sweep_interval(config: &Config) -> Duration {
+    let timeouts = config.http.locations.iter().flat_map(|location| {
+        let (client, proxy) = (&location.client, &location.proxy);
+        [
+            client.body_timeout,
+            client.send_timeout,
+            client.keepalive_timeout,
+            proxy.connect_timeout,
+            proxy.read_timeout,
+            proxy.send_timeout,
+        ]
+    });
+    let servers = config.http.servers.iter().map(|server| server.header_timeout);
+    let pins = config.http.groups.iter().filter_map(|group| Some(group.ntlm?.idle_timeout));
+    let shortest = timeouts.chain(servers).chain(pins).filter(|timeout| !timeout.is_zero()).min();
+    (shortest.unwrap_or(Duration::MAX) / 4).clamp(Duration::from_millis(20), Duration::from_secs(1))
 }
