@@ -36,7 +36,7 @@ fn main() -> ExitCode {
             };
         }
         Command::Simple { listen, upstream, ntlm } => {
-            return match Config::simple(&listen, &upstream, ntlm) {
+            return match Config::simple(&listen, &upstream, ntlm.unwrap_or(100)) {
                 Ok(config) => serve(config, Source::CommandLine, &options),
                 Err(error) => failure(&error, &options),
             };

@@ -393,8 +393,11 @@ pub enum Escape {
 #[derive(Debug)]
 pub struct Group {
     /// Name of the `upstream` block, or `host:port` (`unix:path`) of a literal `proxy_pass`. What makes it the same group
-    /// after a reload. `$proxy_host`.
+    /// after a reload.
     pub name: String,
+    /// `$proxy_host`: the name of the block, or of a literal address what a client would send as `Host`: without the port
+    /// if that is 80, and `localhost` for a unix socket.
+    pub proxy_host: String,
     /// `$proxy_port`
     pub port: u16,
     /// It stands for a literal address.

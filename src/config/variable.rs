@@ -81,8 +81,145 @@ pub enum Variable {
 }
 
 impl Variable {
-    /// The variable called `name` (without `$`), if it is one of the built-in ones.
-    pub fn builtin(_name: &str) -> Option<Self> {
-        todo!()
+    /// The variable called `name` (without `$`), if it is one of the built-in ones. Names are compared without regard to
+    /// case; those of cookies and arguments are kept as written, and compared without regard to case as well.
+    pub fn builtin(name: &str) -> Option<Self> {
+        type Family = (&'static str, fn(&str) -> Variable);
+        const FAMILIES: [Family; 6] = [
+            ("http_", |name| Variable::Http(field(name))),
+            ("sent_http_", |name| Variable::SentHttp(field(name))),
+            ("upstream_http_", |name| Variable::UpstreamHttp(field(name))),
+            ("upstream_cookie_", |name| {
+                Variable::UpstreamCookie(name.to_owned())
+            }),
+            ("cookie_", |name| Variable::Cookie(name.to_owned())),
+            ("arg_", |name| Variable::Arg(name.to_owned())),
+        ];
+        let lower = name.to_ascii_lowercase();
+        if let Some((_, variable)) = NAMES.iter().find(|(known, _)| *known == lower) {
+            return Some(variable.clone());
+        }
+        FAMILIES.iter().find_map(|(prefix, make)| {
+            lower.strip_prefix(prefix)?;
+            let rest = &name[prefix.len()..];
+            (!rest.is_empty()).then(|| make(rest))
+        })
+    }
+}
+
+/// `x_forwarded_for` → `x-forwarded-for`
+fn field(name: &str) -> String {
+    name.to_ascii_lowercase().replace('_', "-")
+}
+
+/// The names that stand for themselves.
+static NAMES: &[(&str, Variable)] = &[
+    ("host", Variable::Host),
+    ("proxy_host", Variable::ProxyHost),
+    ("proxy_port", Variable::ProxyPort),
+    ("proxy_add_x_forwarded_for", Variable::ProxyAddXForwardedFor),
+    ("remote_addr", Variable::RemoteAddr),
+    ("remote_port", Variable::RemotePort),
+    ("remote_user", Variable::RemoteUser),
+    ("binary_remote_addr", Variable::BinaryRemoteAddr),
+    ("realip_remote_addr", Variable::RealipRemoteAddr),
+    ("realip_remote_port", Variable::RealipRemotePort),
+    ("proxy_protocol_addr", Variable::ProxyProtocolAddr),
+    ("proxy_protocol_port", Variable::ProxyProtocolPort),
+    (
+        "proxy_protocol_server_addr",
+        Variable::ProxyProtocolServerAddr,
+    ),
+    (
+        "proxy_protocol_server_port",
+        Variable::ProxyProtocolServerPort,
+    ),
+    ("scheme", Variable::Scheme),
+    ("https", Variable::Https),
+    ("server_name", Variable::ServerName),
+    ("server_addr", Variable::ServerAddr),
+    ("server_port", Variable::ServerPort),
+    ("server_protocol", Variable::ServerProtocol),
+    ("request", Variable::Request),
+    ("request_method", Variable::RequestMethod),
+    ("request_uri", Variable::RequestUri),
+    ("uri", Variable::Uri),
+    ("args", Variable::Args),
+    ("is_args", Variable::IsArgs),
+    ("request_id", Variable::RequestId),
+    ("request_length", Variable::RequestLength),
+    ("request_time", Variable::RequestTime),
+    ("request_completion", Variable::RequestCompletion),
+    ("status", Variable::Status),
+    ("bytes_sent", Variable::BytesSent),
+    ("body_bytes_sent", Variable::BodyBytesSent),
+    ("connection", Variable::Connection),
+    ("connection_requests", Variable::ConnectionRequests),
+    ("connection_time", Variable::ConnectionTime),
+    ("content_length", Variable::ContentLength),
+    ("content_type", Variable::ContentType),
+    ("msec", Variable::Msec),
+    ("time_local", Variable::TimeLocal),
+    ("time_iso8601", Variable::TimeIso8601),
+    ("pid", Variable::Pid),
+    ("pipe", Variable::Pipe),
+    ("hostname", Variable::Hostname),
+    ("nginx_version", Variable::NginxVersion),
+    ("upstream_addr", Variable::UpstreamAddr),
+    ("upstream_status", Variable::UpstreamStatus),
+    ("upstream_response_time", Variable::UpstreamResponseTime),
+    ("upstream_connect_time", Variable::UpstreamConnectTime),
+    ("upstream_header_time", Variable::UpstreamHeaderTime),
+    ("upstream_bytes_sent", Variable::UpstreamBytesSent),
+    ("upstream_bytes_received", Variable::UpstreamBytesReceived),
+    ("upstream_response_length", Variable::UpstreamResponseLength),
+    ("pin_id", Variable::PinId),
+    ("pin_state", Variable::PinState),
+    ("pin_age", Variable::PinAge),
+    ("pin_requests", Variable::PinRequests),
+    ("auth_scheme", Variable::AuthScheme),
+    ("document_uri", Variable::Uri),
+    ("query_string", Variable::Args),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn builtin() {
+        for (name, expected) in [
+            ("host", Some(Variable::Host)),
+            ("Host", Some(Variable::Host)),
+            ("time_iso8601", Some(Variable::TimeIso8601)),
+            (
+                "proxy_add_x_forwarded_for",
+                Some(Variable::ProxyAddXForwardedFor),
+            ),
+            ("query_string", Some(Variable::Args)),
+            ("https", Some(Variable::Https)),
+            ("http_host", Some(Variable::Http("host".to_owned()))),
+            (
+                "HTTP_X_Real_IP",
+                Some(Variable::Http("x-real-ip".to_owned())),
+            ),
+            (
+                "sent_http_content_type",
+                Some(Variable::SentHttp("content-type".to_owned())),
+            ),
+            (
+                "upstream_http_www_authenticate",
+                Some(Variable::UpstreamHttp("www-authenticate".to_owned())),
+            ),
+            ("cookie_Sid", Some(Variable::Cookie("Sid".to_owned()))),
+            ("arg_Q", Some(Variable::Arg("Q".to_owned()))),
+            ("arg_", None),
+            ("http_", None),
+            ("nonsense", None),
+            ("", None),
+            ("ssl_protocol", None),
+        ] {
+            assert_eq!(Variable::builtin(name), expected, "{name}");
+        }
     }
 }

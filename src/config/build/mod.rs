@@ -1,0 +1,190 @@
+//! The tree of directives → the typed configuration: the main and events contexts, and what the others share.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt::Display;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use regex::bytes::Regex;
+
+use super::error::{Error, Place, Result};
+use super::model::{Config, GroupIndex, Http, LogFormat, Main};
+use super::parse::{Directive, Parser};
+use super::pattern::{self, Pattern};
+use super::template::Template;
+use super::variable::Variable;
+use super::{Options, Resolve, value};
+
+mod http;
+mod level;
+mod listen;
+mod log;
+mod map;
+mod proxy;
+mod scope;
+mod server;
+mod upstream;
+mod variables;
+
+use level::Level;
+
+/// Builds a configuration from all that was read.
+pub(super) fn config(
+    parser: Parser<'_>,
+    options: &Options,
+    resolver: &dyn Resolve,
+) -> Result<Config> {
+    let mut builder = Builder {
+        options,
+        resolver,
+        variables: HashMap::new(),
+        formats: HashMap::new(),
+        groups: HashMap::new(),
+        warnings: Vec::new(),
+        http: Http::default(),
+    };
+    let level = Level(&parser.directives);
+    builder.warn_of_accepted(&parser.directives, &mut HashSet::new());
+    let main = builder.main(level)?;
+    if let Some(http) = level.one("http") {
+        builder.http(http, &main)?;
+    }
+    Ok(Config {
+        main,
+        http: builder.http,
+        warnings: builder.warnings,
+        files: parser.read,
+    })
+}
+
+/// What is known while building.
+struct Builder<'a> {
+    options: &'a Options,
+    resolver: &'a dyn Resolve,
+    /// Variables that the configuration defines, by name in lower case.
+    variables: HashMap<String, Variable>,
+    formats: HashMap<String, Arc<LogFormat>>,
+    /// Groups by name in lower case; implicit ones with their port.
+    groups: HashMap<String, GroupIndex>,
+    warnings: Vec<String>,
+    http: Http,
+}
+
+impl Builder<'_> {
+    /// One warning for each directive without effect, where it stands first.
+    fn warn_of_accepted<'d>(&mut self, directives: &'d [Directive], said: &mut HashSet<&'d str>) {
+        for directive in directives {
+            if let Some(reason) = directive.accepted
+                && said.insert(&directive.name)
+            {
+                let message = format!("\"{}\" has no effect: {reason}", directive.name);
+                self.warn(&directive.place, message);
+            }
+            self.warn_of_accepted(&directive.children, said);
+        }
+    }
+
+    fn main(&mut self, level: Level<'_>) -> Result<Main> {
+        let mut main = Main {
+            daemon: true,
+            pid: self.path("logs/ntlmfront.pid"),
+            user: None,
+            workers: Some(1),
+            cpu_affinity: false,
+            rlimit_nofile: None,
+            shutdown_timeout: None,
+            worker_connections: 512,
+            error_logs: self.default_error_logs(),
+        };
+        level.set("daemon", &mut main.daemon, Directive::flag)?;
+        level.set("pid", &mut main.pid, |d| Ok(self.path(&d.args[0])))?;
+        level.set("user", &mut main.user, |d| {
+            Ok(Some((d.args[0].clone(), d.args.get(1).cloned())))
+        })?;
+        level.set("worker_processes", &mut main.workers, workers)?;
+        level.set(
+            "worker_cpu_affinity",
+            &mut main.cpu_affinity,
+            |d| match &d.args[0][..] {
+                "auto" => Ok(true),
+                _ => Err(d.hinted(d.invalid_value_of(0), "only auto: a worker for each core")),
+            },
+        )?;
+        level.set("worker_rlimit_nofile", &mut main.rlimit_nofile, |d| {
+            d.number().map(Some)
+        })?;
+        level.set("worker_shutdown_timeout", &mut main.shutdown_timeout, |d| {
+            d.time().map(Some)
+        })?;
+        if let Some(logs) = self.error_logs(level)? {
+            main.error_logs = logs;
+        }
+        if let Some(events) = level.one("events") {
+            let events = Level(&events.children);
+            level::positive(events, "worker_connections", &mut main.worker_connections)?;
+        }
+        Ok(main)
+    }
+
+    fn warn(&mut self, place: &Place, message: impl Display) {
+        self.warnings.push(format!("{message} in {place}"));
+    }
+
+    /// A path, relative to the prefix.
+    fn path(&self, text: &str) -> PathBuf {
+        self.options.prefix.join(text)
+    }
+
+    /// A string with variables.
+    fn template(&self, directive: &Directive, text: &str) -> Result<Template> {
+        Template::parse(text, |name| self.variable(name)).map_err(|error| directive.error(error))
+    }
+
+    /// A string with variables that may also name the captures of `regex`: they are numbered ones then.
+    fn captured_template(
+        &self,
+        directive: &Directive,
+        text: &str,
+        regex: &Regex,
+    ) -> Result<Template> {
+        let capture = |name: &str| {
+            let group = regex.capture_names().position(|n| n == Some(name))?;
+            u8::try_from(group).ok().map(Variable::Capture)
+        };
+        let variable = |name: &str| capture(name).or_else(|| self.variable(name));
+        Template::parse(text, variable).map_err(|error| directive.error(error))
+    }
+
+    fn variable(&self, name: &str) -> Option<Variable> {
+        let own = self.variables.get(&name.to_ascii_lowercase());
+        own.cloned().or_else(|| Variable::builtin(name))
+    }
+
+    fn pattern(&self, directive: &Directive, text: &str, ignore_case: bool) -> Result<Pattern> {
+        let regex = regex(directive, text, ignore_case)?;
+        Ok(Pattern::new(regex, |name| {
+            match self.variables.get(&name.to_ascii_lowercase()) {
+                Some(Variable::User(variable)) => Some(*variable),
+                _ => None,
+            }
+        }))
+    }
+}
+
+fn regex(directive: &Directive, text: &str, ignore_case: bool) -> Result<Regex> {
+    if text.is_empty() {
+        return Err(directive.error(format!("empty regex in \"{}\"", directive.name)));
+    }
+    pattern::compile(text, ignore_case).map_err(|error| directive.error(error))
+}
+
+/// `worker_processes`
+fn workers(directive: &Directive) -> Result<Option<usize>> {
+    match &directive.args[0][..] {
+        "auto" => Ok(None),
+        text => match value::number(text) {
+            Some(number @ 1..=1024) => Ok(Some(number as usize)),
+            _ => Err(directive.error("invalid value")),
+        },
+    }
+}
