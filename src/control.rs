@@ -75,14 +75,20 @@ impl Addresses {
         let mut opened = Vec::new();
         let mut next = self.next;
         for listener in listeners {
-            let known = self.open.iter().find(|(address, ..)| *address == listener.address);
+            let known = self
+                .open
+                .iter()
+                .find(|(address, ..)| *address == listener.address);
             if let Some((_, id, _)) = known {
                 ids.push(*id);
                 continue;
             }
             let bound = bind(listener, workers).map_err(|error| {
                 let address = Shown(&listener.address);
-                StartError(format!("bind() to {address} failed ({})", Cause::from(&error)))
+                StartError(format!(
+                    "bind() to {address} failed ({})",
+                    Cause::from(&error)
+                ))
             })?;
             ids.push(next);
             opened.push((listener.address.clone(), next, Arc::new(bound)));
@@ -95,7 +101,10 @@ impl Addresses {
     /// Makes what was opened part of the process and closes what `ids` do not name any more.
     fn commit(&mut self, opened: Opened) -> Vec<(u64, Arc<Bound>)> {
         let Opened { ids, opened } = opened;
-        let new = opened.iter().map(|(_, id, bound)| (*id, Arc::clone(bound))).collect();
+        let new = opened
+            .iter()
+            .map(|(_, id, bound)| (*id, Arc::clone(bound)))
+            .collect();
         self.open.extend(opened);
         self.open.retain(|(_, id, _)| ids.contains(id));
         new
@@ -110,9 +119,14 @@ struct Opened {
 fn bind(listener: &Listener, workers: usize) -> io::Result<Bound> {
     match &listener.address {
         ListenAddress::Inet(address) => {
-            let keepalive = listener.keepalive.map(|set| (!set.off, set.idle, set.interval, set.count));
-            let options =
-                InetOptions { backlog: listener.backlog, ipv6only: listener.ipv6only, keepalive };
+            let keepalive = listener
+                .keepalive
+                .map(|set| (!set.off, set.idle, set.interval, set.count));
+            let options = InetOptions {
+                backlog: listener.backlog,
+                ipv6only: listener.ipv6only,
+                keepalive,
+            };
             Bound::inet(*address, workers, options)
         }
         ListenAddress::Unix(path) => Bound::unix(path, workers, listener.backlog),
@@ -186,21 +200,37 @@ impl Control {
                 main_log.note(Level::Notice, format_args!("listening on {address}"));
             }
         }
-        let pins_cores = main.cpu_affinity || allowed_cores().is_ok_and(|cores| cores.len() == workers);
+        let pins_cores =
+            main.cpu_affinity || allowed_cores().is_ok_and(|cores| cores.len() == workers);
         let (workers, ended) = start_workers(workers, pins_cores, &deployment, &bound)?;
         drop(bound);
         if daemon {
             send_stderr_to(&deployment, &mut logs, &main_log);
         }
-        main_log.note(Level::Notice, format_args!("start {} workers on io_uring", workers.len()));
+        main_log.note(
+            Level::Notice,
+            format_args!("start {} workers on io_uring", workers.len()),
+        );
         ready.announce();
-        Ok(Self { source, logs, main_log, addresses, pid_file, workers, ended, deployment, daemon })
+        Ok(Self {
+            source,
+            logs,
+            main_log,
+            addresses,
+            pid_file,
+            workers,
+            ended,
+            deployment,
+            daemon,
+        })
     }
 
     /// Listens to signals until one of them, or the end of a worker, ends the process.
     fn run(mut self) -> Result<(), StartError> {
-        let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(emerg)?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(emerg)?;
         let result = runtime.block_on(self.signals());
         if let Some(pid_file) = self.pid_file.take()
             && let Err(error) = pid_file.remove()
@@ -219,7 +249,10 @@ impl Control {
         let (mut quit, mut hup) = (on(SignalKind::quit())?, on(SignalKind::hangup())?);
         let mut usr1 = on(SignalKind::user_defined1())?;
         // Without a handler these would end the process; nginx's scripts may send them.
-        let _ignored = (on(SignalKind::user_defined2())?, on(SignalKind::from_raw(libc::SIGWINCH))?);
+        let _ignored = (
+            on(SignalKind::user_defined2())?,
+            on(SignalKind::from_raw(libc::SIGWINCH))?,
+        );
         loop {
             tokio::select! {
                 _ = term.recv() => {
@@ -269,16 +302,28 @@ impl Control {
 
     /// Reads the configuration again and has every worker take it over. Nothing changes if it is bad.
     fn reload(&mut self) -> Result<(), StartError> {
-        let Source::Files(options) = &self.source else { return Ok(()) };
+        let Source::Files(options) = &self.source else {
+            return Ok(());
+        };
         let config = config::load(options, &System, &System).map_err(emerg)?;
-        let main_log = Arc::new(ErrorLog::open(&config.main.error_logs, &mut self.logs).map_err(emerg)?);
+        let main_log =
+            Arc::new(ErrorLog::open(&config.main.error_logs, &mut self.logs).map_err(emerg)?);
         for warning in &config.warnings {
             main_log.note(Level::Warn, format_args!("{warning}"));
         }
-        if config.main.workers.is_some_and(|workers| workers != self.workers.len()) {
-            main_log.note(Level::Warn, format_args!("\"worker_processes\" changes at the next start"));
+        if config
+            .main
+            .workers
+            .is_some_and(|workers| workers != self.workers.len())
+        {
+            main_log.note(
+                Level::Warn,
+                format_args!("\"worker_processes\" changes at the next start"),
+            );
         }
-        let opened = self.addresses.open(&config.http.listeners, self.workers.len())?;
+        let opened = self
+            .addresses
+            .open(&config.http.listeners, self.workers.len())?;
         let deployment = deploy(config, opened.ids.clone(), &mut self.logs)?;
         let new = self.addresses.commit(opened);
         for (_, bound) in &new {
@@ -330,8 +375,15 @@ impl Control {
     }
 
     async fn all_ended(&mut self) {
-        while self.workers.iter().any(|worker| !worker.thread.is_finished()) {
-            if tokio::time::timeout(Duration::from_millis(50), self.ended.recv()).await.is_ok_and(|e| e.is_none()) {
+        while self
+            .workers
+            .iter()
+            .any(|worker| !worker.thread.is_finished())
+        {
+            if tokio::time::timeout(Duration::from_millis(50), self.ended.recv())
+                .await
+                .is_ok_and(|e| e.is_none())
+            {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         }
@@ -339,7 +391,11 @@ impl Control {
 }
 
 /// Opens everything that a configuration names.
-fn deploy(config: Config, listen_ids: Vec<u64>, logs: &mut LogFiles) -> Result<Arc<Deployment>, StartError> {
+fn deploy(
+    config: Config,
+    listen_ids: Vec<u64>,
+    logs: &mut LogFiles,
+) -> Result<Arc<Deployment>, StartError> {
     let main_log = Arc::new(ErrorLog::open(&config.main.error_logs, logs).map_err(emerg)?);
     let mut error_logs = Vec::with_capacity(config.http.locations.len());
     let mut access_logs = Vec::with_capacity(config.http.locations.len());
@@ -349,10 +405,19 @@ fn deploy(config: Config, listen_ids: Vec<u64>, logs: &mut LogFiles) -> Result<A
         } else {
             Arc::new(ErrorLog::open(&location.error_logs, logs).map_err(emerg)?)
         });
-        let files = location.access_logs.iter().map(|log| logs.open(&log.target));
+        let files = location
+            .access_logs
+            .iter()
+            .map(|log| logs.open(&log.target));
         access_logs.push(files.collect::<Result<Vec<_>, _>>().map_err(emerg)?);
     }
-    Ok(Arc::new(Deployment { config, error_logs, access_logs, listen_ids, main_log }))
+    Ok(Arc::new(Deployment {
+        config,
+        error_logs,
+        access_logs,
+        listen_ids,
+        main_log,
+    }))
 }
 
 /// Becomes the configured user, if this process is root's.
@@ -361,7 +426,9 @@ fn become_user(
     logs: &LogFiles,
     log: &ErrorLog,
 ) -> Result<(), StartError> {
-    let Some((name, group)) = user else { return Ok(()) };
+    let Some((name, group)) = user else {
+        return Ok(());
+    };
     if !nix::unistd::geteuid().is_root() {
         let message = "the \"user\" directive makes sense only if the process runs with super-user privileges, ignored";
         log.note(Level::Warn, format_args!("{message}"));
@@ -395,7 +462,10 @@ fn start_workers(
             bound: bound.to_vec(),
             counters: counters.clone(),
             commands: receiver,
-            ready: Box::new(move || drop(ready.send(()))),
+            ready: Box::new(move || {
+                // The control thread gave up waiting: it is on its way out.
+                let _ = ready.send(());
+            }),
         };
         let ended = ended.clone();
         let body = move || {
@@ -403,24 +473,36 @@ fn start_workers(
                 // A core that cannot be had is a matter of speed alone.
                 let _ = pin_to_core(number);
             }
-            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| proxy::run(setup)));
+            let outcome =
+                std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| proxy::run(setup)));
             let problem = match outcome {
                 Ok(Ok(())) => None,
                 Ok(Err(error)) => Some(Cause::from(&error).to_string()),
                 Err(_) => Some("panicked".to_owned()),
             };
-            let _ = ended.send(Ended { worker: number, problem });
+            let _ = ended.send(Ended {
+                worker: number,
+                problem,
+            });
         };
-        let thread =
-            std::thread::Builder::new().name(format!("worker-{number}")).spawn(body).map_err(emerg)?;
+        let thread = std::thread::Builder::new()
+            .name(format!("worker-{number}"))
+            .spawn(body)
+            .map_err(emerg)?;
         workers.push(WorkerThread { commands, thread });
     }
     drop(ready);
     for _ in 0..count {
         if all_ready.recv().is_err() {
             // The senders are gone: some worker ended before it was ready, and has said why.
-            let problem = ended_receiver.try_recv().ok().and_then(|ended| ended.problem);
-            return Err(StartError(format!("worker failed to start ({})", problem.unwrap_or_default())));
+            let problem = ended_receiver
+                .try_recv()
+                .ok()
+                .and_then(|ended| ended.problem);
+            return Err(StartError(format!(
+                "worker failed to start ({})",
+                problem.unwrap_or_default()
+            )));
         }
     }
     Ok((workers, ended_receiver))
@@ -428,7 +510,9 @@ fn start_workers(
 
 /// Makes the standard error of a daemon end in its first error log, as nginx does, so that nobody's terminal or pipe is held.
 fn send_stderr_to(deployment: &Deployment, logs: &mut LogFiles, log: &ErrorLog) {
-    let Some(first) = deployment.config.main.error_logs.first() else { return };
+    let Some(first) = deployment.config.main.error_logs.first() else {
+        return;
+    };
     let redirected = logs
         .open(&first.target)
         .map_err(|error| error.to_string())

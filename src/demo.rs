@@ -19,10 +19,19 @@ const PORT: u16 = 8080;
 /// # Errors
 /// What kept it from starting, as a line.
 pub fn run() -> Result<(), Box<dyn std::error::Error>> {
-    let options = OriginOptions { login: LoginPaths::Everything, ..OriginOptions::default() };
+    let options = OriginOptions {
+        login: LoginPaths::Everything,
+        ..OriginOptions::default()
+    };
     let alice = options.users[0].clone();
-    let first = Origin::start(OriginOptions { name: "MAIL1".into(), ..options.clone() })?;
-    let second = Origin::start(OriginOptions { name: "MAIL2".into(), ..options })?;
+    let first = Origin::start(OriginOptions {
+        name: "MAIL1".into(),
+        ..options.clone()
+    })?;
+    let second = Origin::start(OriginOptions {
+        name: "MAIL2".into(),
+        ..options
+    })?;
     let front = free_address()?;
     let text = configuration(front, [first.addr(), second.addr()]);
     let file = PathBuf::from("demo.conf");
@@ -35,11 +44,18 @@ pub fn run() -> Result<(), Box<dyn std::error::Error>> {
     let config = config::load(&options, &InMemory(text.clone()), &System)?;
     let login = format!("{}\\{}:{}", alice.domain, alice.name, alice.password);
     println!("{text}");
-    println!("Two servers that ask for NTLM or Negotiate run at {} and {}, and ntlmfront before them.", first.addr(), second.addr());
+    println!(
+        "Two servers that ask for NTLM or Negotiate run at {} and {}, and ntlmfront before them.",
+        first.addr(),
+        second.addr()
+    );
     println!("Try, in another terminal:\n");
     println!("  curl --ntlm -u '{login}' http://{front}/ http://{front}/whoami");
     println!("  curl --ntlm -u '{login}' http://{front}/bytes/100000000 -o /dev/null");
-    println!("  curl --ntlm -u '{}\\{}:wrong' http://{front}/", alice.domain, alice.name);
+    println!(
+        "  curl --ntlm -u '{}\\{}:wrong' http://{front}/",
+        alice.domain, alice.name
+    );
     println!("  curl -i http://{front}/");
     println!("  curl http://{front}/front_status\n");
     println!("What the front sees (Ctrl-C ends it):\n");
@@ -80,7 +96,8 @@ http {{
 
 /// The well-known port, or any that is free.
 fn free_address() -> io::Result<SocketAddr> {
-    let probe = TcpListener::bind(("127.0.0.1", PORT)).or_else(|_| TcpListener::bind(("127.0.0.1", 0)))?;
+    let probe =
+        TcpListener::bind(("127.0.0.1", PORT)).or_else(|_| TcpListener::bind(("127.0.0.1", 0)))?;
     probe.local_addr()
 }
 

@@ -35,7 +35,11 @@ fn main() -> ExitCode {
                 Err(error) => failure(&error, &options),
             };
         }
-        Command::Simple { listen, upstream, ntlm } => {
+        Command::Simple {
+            listen,
+            upstream,
+            ntlm,
+        } => {
             return match Config::simple(&listen, &upstream, ntlm.unwrap_or(100)) {
                 Ok(config) => serve(config, Source::CommandLine, &options),
                 Err(error) => failure(&error, &options),
@@ -103,7 +107,10 @@ fn signal(options: &Options, control: process::Control) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             log.note(error.level(), format_args!("{error}"));
-            eprintln!("ntlmfront: [{}] {error}", ntlmfront::observe::error_log::level_word(error.level()));
+            eprintln!(
+                "ntlmfront: [{}] {error}",
+                ntlmfront::observe::error_log::level_word(error.level())
+            );
             ExitCode::FAILURE
         }
     }

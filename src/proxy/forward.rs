@@ -360,7 +360,9 @@ impl Forward<'_> {
         };
         let split = memchr::memchr2(b'/', b'?', rest).unwrap_or(rest.len());
         let (name, uri) = rest.split_at(split);
-        let found = std::str::from_utf8(name).ok().and_then(|name| self.worker.group_named(self.settings, name));
+        let found = std::str::from_utf8(name)
+            .ok()
+            .and_then(|name| self.worker.group_named(self.settings, name));
         let Some(group) = found else {
             self.log(
                 Level::Error,
@@ -369,7 +371,11 @@ impl Forward<'_> {
             );
             return Err(Finished::Answer(502));
         };
-        let replaced = if uri.is_empty() { Replaced::Nothing } else { Replaced::Whole(uri.to_vec()) };
+        let replaced = if uri.is_empty() {
+            Replaced::Nothing
+        } else {
+            Replaced::Whole(uri.to_vec())
+        };
         Ok((group, replaced))
     }
 

@@ -343,7 +343,10 @@ impl Lookup for View<'_> {
             }
             Variable::ProxyHost => put(
                 out,
-                request.group.as_ref().map(|group| group.proxy_host.as_bytes()),
+                request
+                    .group
+                    .as_ref()
+                    .map(|group| group.proxy_host.as_bytes()),
             ),
             Variable::ProxyPort => request
                 .group
@@ -468,15 +471,15 @@ impl Lookup for View<'_> {
             Variable::UpstreamResponseTime => self.times(out, |attempt| attempt.response),
             Variable::UpstreamConnectTime => self.times(out, |attempt| attempt.connected),
             Variable::UpstreamHeaderTime => self.times(out, |attempt| attempt.header),
-            Variable::UpstreamBytesSent => {
-                self.attempts(out, |attempt, out| { show(out, attempt.sent); })
-            }
-            Variable::UpstreamBytesReceived => {
-                self.attempts(out, |attempt, out| { show(out, attempt.received); })
-            }
-            Variable::UpstreamResponseLength => {
-                self.attempts(out, |attempt, out| { show(out, attempt.body_received); })
-            }
+            Variable::UpstreamBytesSent => self.attempts(out, |attempt, out| {
+                show(out, attempt.sent);
+            }),
+            Variable::UpstreamBytesReceived => self.attempts(out, |attempt, out| {
+                show(out, attempt.received);
+            }),
+            Variable::UpstreamResponseLength => self.attempts(out, |attempt, out| {
+                show(out, attempt.body_received);
+            }),
             Variable::PinId => request.pin.is_some_and(|pin| show(out, pin.id)),
             Variable::PinState => request.pin.is_some_and(|pin| {
                 put(

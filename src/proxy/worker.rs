@@ -177,6 +177,8 @@ pub(super) struct Worker {
     pub(super) counters: Arc<Counters>,
     all_counters: Vec<Arc<Counters>>,
     access: RefCell<AccessBuffers>,
+    /// A task that writes `access` out is on its way.
+    flushing: Cell<bool>,
     upstream_connections: Rc<Cell<usize>>,
     clients_accepted: Cell<u64>,
     pins_made: Cell<u64>,
@@ -201,6 +203,7 @@ impl Worker {
             counters: Arc::clone(&setup.counters[setup.number]),
             all_counters: setup.counters.clone(),
             access: RefCell::default(),
+            flushing: Cell::new(false),
             upstream_connections: Rc::default(),
             clients_accepted: Cell::new(0),
             pins_made: Cell::new(0),
@@ -228,6 +231,8 @@ impl Worker {
         let groups = groups.collect();
         self.settings
             .replace(Rc::new(Settings { deployment, groups }));
+        // Files that the new configuration does not name can be closed.
+        self.access.borrow_mut().release();
     }
 
     fn add_group(&self, group: &model::Group) -> Rc<Group> {
@@ -530,9 +535,21 @@ impl Worker {
             .log(level, Some(facts.number), &context, message);
     }
 
+    /// Writes the access log out when the tasks that are ready now have had their turn: one write for the lines of many
+    /// requests, and none of them waits for more.
+    fn flush_soon(self: &Rc<Self>) {
+        if !self.flushing.replace(true) {
+            let worker = Rc::clone(self);
+            net::spawn(async move {
+                worker.flushing.set(false);
+                worker.access.borrow_mut().flush();
+            });
+        }
+    }
+
     /// Writes the access log lines of a request that is over.
     pub(super) fn log_access(
-        &self,
+        self: &Rc<Self>,
         settings: &Settings,
         facts: &ClientFacts,
         socket: &Socket,
@@ -562,6 +579,7 @@ impl Worker {
                 .is_none_or(|condition| holds(&view, condition))
             {
                 self.access.borrow_mut().append(file, &log.format, &view);
+                self.flush_soon();
             }
         }
     }
@@ -580,8 +598,20 @@ fn sweep_interval(config: &Config) -> Duration {
             proxy.send_timeout,
         ]
     });
-    let servers = config.http.servers.iter().map(|server| server.header_timeout);
-    let pins = config.http.groups.iter().filter_map(|group| Some(group.ntlm?.idle_timeout));
-    let shortest = timeouts.chain(servers).chain(pins).filter(|timeout| !timeout.is_zero()).min();
+    let servers = config
+        .http
+        .servers
+        .iter()
+        .map(|server| server.header_timeout);
+    let pins = config
+        .http
+        .groups
+        .iter()
+        .filter_map(|group| Some(group.ntlm?.idle_timeout));
+    let shortest = timeouts
+        .chain(servers)
+        .chain(pins)
+        .filter(|timeout| !timeout.is_zero())
+        .min();
     (shortest.unwrap_or(Duration::MAX) / 4).clamp(Duration::from_millis(20), Duration::from_secs(1))
 }

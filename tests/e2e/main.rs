@@ -1,0 +1,6 @@
+//! The front from outside: the real binary, real sockets, real servers and clients.
+
+#[allow(dead_code)] // each group of tests uses its own part
+mod front;
+
+mod smoke;
