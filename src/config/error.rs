@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 /// A line of a file, or the `-g` option.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub(super) struct Place {
     /// `None`: the command line.
     pub(super) file: Option<Rc<str>>,
     /// Counted from 1.

@@ -6,9 +6,9 @@ pub(super) enum End {
     /// `;`
     Semicolon,
     /// `{`
-    BlockStart,
+    Open,
     /// `}`, before any word.
-    BlockEnd,
+    Close,
     /// The text's end, before any word.
     Text,
 }
@@ -60,8 +60,8 @@ impl<'a> Lexer<'a> {
                 b';' | b'{' if words.is_empty() => return Err(self.unexpected()),
                 b'}' if !words.is_empty() => return Err(self.unexpected()),
                 b';' => return Ok(self.end(End::Semicolon)),
-                b'{' => return Ok(self.end(End::BlockStart)),
-                b'}' => return Ok(self.end(End::BlockEnd)),
+                b'{' => return Ok(self.end(End::Open)),
+                b'}' => return Ok(self.end(End::Close)),
                 b'"' | b'\'' => words.push(self.quoted(byte)?),
                 _ => words.push(self.bare()?),
             }
@@ -173,8 +173,10 @@ fn unescape(raw: &str) -> String {
 mod tests {
     use super::*;
 
+    type Statements = Vec<(Vec<String>, End)>;
+
     /// All statements of a text, or the error and its line.
-    fn lex(text: &str) -> Result<Vec<(Vec<String>, End)>, (LexError, usize)> {
+    fn lex(text: &str) -> Result<Statements, (LexError, usize)> {
         let mut lexer = Lexer::new(text);
         let mut words = Vec::new();
         let mut statements = Vec::new();
@@ -230,10 +232,7 @@ mod tests {
         let statements = lex("a{b;}c d {}").unwrap();
         let ends: Vec<_> = statements.into_iter().map(|(_, end)| end).collect();
         use End::*;
-        assert_eq!(
-            ends,
-            [BlockStart, Semicolon, BlockEnd, BlockStart, BlockEnd]
-        );
+        assert_eq!(ends, [Open, Semicolon, Close, Open, Close]);
     }
 
     #[test]

@@ -29,7 +29,7 @@ mod value;
 pub mod variable;
 
 pub use directives::reference;
-pub use error::{Error, Place};
+pub use error::Error;
 pub use model::Config;
 pub use system::System;
 

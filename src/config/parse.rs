@@ -140,12 +140,12 @@ impl<'a> Parser<'a> {
                 Ok(End::Text) if kind == Kind::Block => {
                     return Err(Error::at(&place, "unexpected end of file, expecting \"}\""));
                 }
-                Ok(End::BlockEnd) if kind != Kind::Block => {
+                Ok(End::Close) if kind != Kind::Block => {
                     return Err(Error::at(&place, "unexpected \"}\""));
                 }
-                Ok(End::Text | End::BlockEnd) => break,
+                Ok(End::Text | End::Close) => break,
                 Ok(End::Semicolon) => false,
-                Ok(End::BlockStart) => true,
+                Ok(End::Open) => true,
             };
             if block && kind == Kind::Parameter {
                 let message = "block directives are not supported in -g option";

@@ -9,7 +9,7 @@ use super::{Config, Options, System, build};
 
 impl Config {
     /// One server on `listen` before one upstream server, `http://host[:port]` or `host[:port]`; ports may be 0 to listen.
-    /// Stays in the foreground and logs to standard error.
+    /// Stays in the foreground and logs to standard error. `ntlm` is as in the configuration; with 0 nothing is pinned.
     ///
     /// # Errors
     /// As [`super::load`].
@@ -23,6 +23,10 @@ impl Config {
             true => upstream.to_owned(),
             false => format!("http://{upstream}"),
         };
+        let ntlm = match ntlm {
+            0 => String::new(),
+            connections => format!("ntlm {connections};"),
+        };
         let text = format!(
             "daemon off;
              pid /dev/null;
@@ -33,7 +37,7 @@ impl Config {
                  server {{
                      listen {};
                      location / {{
-                         ntlm {ntlm};
+                         {ntlm}
                          client_max_body_size 0;
                          proxy_set_header Host $http_host;
                          proxy_read_timeout 1h;

@@ -57,7 +57,7 @@ pub(super) fn positive(level: Level<'_>, name: &str, slot: &mut usize) -> Result
     level.set(name, slot, |directive| {
         let number = value::number(&directive.args[0]).filter(|&number| number > 0);
         let number = number.and_then(|number| usize::try_from(number).ok());
-        number.ok_or_else(|| directive.error(directive.invalid_value_of(0)))
+        number.ok_or_else(|| directive.error(format!("invalid number \"{}\"", directive.args[0])))
     })
 }
 

@@ -116,9 +116,7 @@ impl Builder<'_> {
                 }
                 Some(("ipv6only", flag)) => {
                     options_set = true;
-                    options.ipv6only = value::flag(flag).ok_or_else(|| {
-                        directive.error(format!("invalid ipv6only flags \"{flag}\""))
-                    })?;
+                    options.ipv6only = value::flag(flag).ok_or_else(invalid)?;
                 }
                 Some(("so_keepalive", text)) => {
                     options_set = true;

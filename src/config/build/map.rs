@@ -79,9 +79,7 @@ impl Builder<'_> {
                 map.keys.insert_text(&key, index)
             };
             inserted.map_err(|error| match error {
-                NotInserted::Conflict => {
-                    entry.error(format!("conflicting parameter \"{}\"", entry.name))
-                }
+                NotInserted::Conflict => entry.error(format!("conflicting parameter \"{key}\"")),
                 NotInserted::Invalid => {
                     entry.error(format!("invalid hostname or wildcard \"{}\"", entry.name))
                 }

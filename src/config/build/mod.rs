@@ -172,9 +172,6 @@ impl Builder<'_> {
 }
 
 fn regex(directive: &Directive, text: &str, ignore_case: bool) -> Result<Regex> {
-    if text.is_empty() {
-        return Err(directive.error(format!("empty regex in \"{}\"", directive.name)));
-    }
     pattern::compile(text, ignore_case).map_err(|error| directive.error(error))
 }
 
@@ -184,7 +181,7 @@ fn workers(directive: &Directive) -> Result<Option<usize>> {
         "auto" => Ok(None),
         text => match value::number(text) {
             Some(number @ 1..=1024) => Ok(Some(number as usize)),
-            _ => Err(directive.error("invalid value")),
+            _ => Err(directive.error_of("invalid value")),
         },
     }
 }

@@ -193,9 +193,16 @@ impl Builder<'_> {
 
     fn redirects(&mut self, level: Level<'_>) -> Result<Vec<RedirectRule>> {
         let mut rules = Vec::new();
+        let mut off = false;
         for directive in level.all("proxy_redirect") {
+            if off {
+                return Err(directive.error_of("is duplicate"));
+            }
             let rule = match &directive.args[..] {
-                [word] if word == "off" => return Ok(Vec::new()),
+                [word] if word == "off" => {
+                    off = true;
+                    continue;
+                }
                 [word] if word == "default" => RedirectRule::Default,
                 [from, to] => RedirectRule::Given(self.redirect(directive, from, to)?),
                 args => return Err(directive.invalid_parameter(&args[0])),
@@ -274,7 +281,8 @@ impl Builder<'_> {
             query if query.starts_with('?') => Some(format!("/{query}")),
             uri => Some(uri.to_owned()),
         };
-        let group = self.group_for(directive, &address, rest)?;
+        let authority = &rest[..rest.len() - address.uri.len()];
+        let group = self.group_for(directive, &address, authority)?;
         let redirect = match &uri {
             Some(_) => (url.clone(), prefix),
             None => (format!("{url}/"), "/"),

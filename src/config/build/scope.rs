@@ -5,11 +5,8 @@ use std::time::Duration;
 use crate::http::head::HeadLimits;
 
 use super::super::access::{self, AccessRules, Clients};
-use super::super::address::Address;
 use super::super::error::Result;
-use super::super::model::{
-    AccessLog, AddHeader, ClientSettings, ErrorLog, PeerAddress, RealIp, RealIpHeader,
-};
+use super::super::model::{AccessLog, AddHeader, ClientSettings, ErrorLog, RealIp, RealIpHeader};
 use super::super::parse::Directive;
 use super::super::value;
 use super::proxy::ProxyScope;
@@ -125,19 +122,19 @@ impl Builder<'_> {
                 real_ip.from_unix = true;
                 continue;
             }
-            if text.contains('/') || text.parse::<std::net::IpAddr>().is_ok() {
-                real_ip.from.push(self.net(directive, text)?);
+            if access::net(text).is_some() {
+                let net = self.net(directive, text)?;
+                real_ip.from.push(net);
                 continue;
             }
-            let failed = |error| directive.error(format!("{error} in set_real_ip_from \"{text}\""));
-            let address = Address::parse(text, false).map_err(failed)?;
-            let found = address.resolve(0, self.resolver).map_err(failed)?;
+            let found = self.resolver.resolve(text).unwrap_or_default();
+            if found.is_empty() {
+                let message = format!("host not found in set_real_ip_from \"{text}\"");
+                return Err(directive.error(message));
+            }
             real_ip
                 .from
-                .extend(found.iter().filter_map(|address| match address {
-                    PeerAddress::Inet(address) => Some(ipnet::IpNet::from(address.ip())),
-                    PeerAddress::Unix(_) => None,
-                }));
+                .extend(found.into_iter().map(ipnet::IpNet::from));
         }
         level.set("real_ip_header", &mut real_ip.header, |directive| {
             let field = directive.args[0].to_ascii_lowercase();

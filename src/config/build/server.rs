@@ -27,6 +27,9 @@ enum Kind {
     Named,
 }
 
+/// `set` directives in order.
+type Sets = Vec<(UserVariable, Template)>;
+
 /// What a `location` within another has to fit into.
 type Outer<'a> = Option<&'a Path<'a>>;
 
@@ -70,7 +73,6 @@ impl Builder<'_> {
         outer: Outer<'_>,
     ) -> Result<Locations> {
         let mut locations = Locations::default();
-        let mut named: Vec<&str> = Vec::new();
         // Paths ending with a slash that are passed on: without the slash they are redirected, as nginx does.
         let mut directories: Vec<(&str, Scope)> = Vec::new();
         for directive in level.all("location") {
@@ -84,11 +86,8 @@ impl Builder<'_> {
             let new = match path.kind {
                 Kind::Exact => locations.insert_exact(text, index),
                 Kind::Prefix { stops } => locations.insert_prefix(text, stops, index, nested),
-                Kind::Named => {
-                    let new = !named.contains(&text);
-                    named.push(text);
-                    new
-                }
+                // Nothing leads to a named location but `error_page` and `try_files`, which there are not.
+                Kind::Named => continue,
                 Kind::Regex(pattern) => {
                     locations.insert_regex(pattern, index, nested);
                     continue;
@@ -217,11 +216,7 @@ impl Builder<'_> {
     }
 
     /// The `set` directives of a block up to its first `return`, and that.
-    #[allow(clippy::type_complexity)]
-    fn rewrites(
-        &self,
-        level: Level<'_>,
-    ) -> Result<(Vec<(UserVariable, Template)>, Option<Return>)> {
+    fn rewrites(&self, level: Level<'_>) -> Result<(Sets, Option<Return>)> {
         let mut sets = Vec::new();
         for directive in level.0 {
             match &directive.name[..] {

@@ -132,8 +132,14 @@ impl Builder<'_> {
                 Some(("max_fails", text)) => number(text).map(|n| peer.max_fails = n),
                 Some(("max_conns", text)) => number(text).map(|n| peer.max_conns = n),
                 Some(("fail_timeout", text)) => value::time(text).map(|t| peer.fail_timeout = t),
-                None if parameter == "backup" => Some(peer.backup = true),
-                None if parameter == "down" => Some(peer.down = true),
+                None if parameter == "backup" => {
+                    peer.backup = true;
+                    Some(())
+                }
+                None if parameter == "down" => {
+                    peer.down = true;
+                    Some(())
+                }
                 _ => None,
             };
             understood.ok_or_else(|| directive.invalid_parameter(parameter))?;
@@ -143,7 +149,7 @@ impl Builder<'_> {
     }
 
     /// The group that a `proxy_pass` to `address` means: an `upstream` block of that name, or one made for the address.
-    /// `url` is what follows the scheme, for messages.
+    /// `url` is the address as written, for messages.
     pub(super) fn group_for(
         &mut self,
         directive: &Directive,

@@ -119,7 +119,7 @@ static HONOURED: &[Definition] = directives! {
     "real_ip_header", REQUEST, words(1, 1), Once, "field | X-Real-IP | X-Forwarded-For | proxy_protocol", "X-Real-IP", Honoured, "Where the client's address is told. Of `X-Forwarded-For` the last address counts.";
     "stub_status", SERVER_LOCATION, words(0, 1), Once, "", "", Honoured, "Answers with nginx's counters.";
     // proxy
-    "proxy_pass", LOCATION, words(1, 1), Once, "http://host[:port][uri] | http://unix:path[:uri]", "", Honoured, "Where requests go: an `upstream` group or an address, with variables a group or an IP address. With a URI part, that takes the place of the location's prefix.";
+    "proxy_pass", LOCATION, words(1, 1), Once, "http://host[:port][uri] | http://unix:path[:uri]", "", Honoured, "Where requests go: an `upstream` group or an address, with variables a group or an IP address. With a URI part, that takes the place of the location's prefix. A location whose path ends with a slash sends requests without the slash there (301).";
     "proxy_set_header", REQUEST, words(2, 2), Many, "field value", "Host $proxy_host", Honoured, "Replaces a field of the request; an empty value removes it. Inherited only where there is none. `Authorization $http_authorization` changes nothing and hides nothing.";
     "proxy_hide_header", REQUEST, words(1, 1), Many, "field", "", Honoured, "A field of the answer that is not passed on, besides `Date`, `Server`, `X-Pad` and `X-Accel-…`.";
     "proxy_pass_header", REQUEST, words(1, 1), Many, "field", "", Honoured, "Passes on a field that would be hidden.";
@@ -143,10 +143,10 @@ static HONOURED: &[Definition] = directives! {
     "keepalive_timeout", UPSTREAM, words(1, 1), Once, "timeout", "60s", Honoured, "How long one stays idle.";
     "keepalive_requests", UPSTREAM, words(1, 1), Once, "number", "1000", Honoured, "Requests after which one is closed.";
     "keepalive_time", UPSTREAM, words(1, 1), Once, "time", "1h", Honoured, "Age after which one is closed.";
-    "least_conn", UPSTREAM, words(0, 0), Once, "", "", Honoured, "The server with the fewest connections, weights considered.";
-    "ip_hash", UPSTREAM, words(0, 0), Once, "", "", Honoured, "The same server for the same client address.";
-    "hash", UPSTREAM, words(1, 2), Once, "key [consistent]", "", Honoured, "The same server for the same key.";
-    "random", UPSTREAM, words(0, 2), Once, "[two [least_conn]]", "", Honoured, "Any server, or of two the one with fewer connections.";
+    "least_conn", UPSTREAM, words(0, 0), Many, "", "", Honoured, "The server with the fewest connections, weights considered.";
+    "ip_hash", UPSTREAM, words(0, 0), Many, "", "", Honoured, "The same server for the same client address.";
+    "hash", UPSTREAM, words(1, 2), Many, "key [consistent]", "", Honoured, "The same server for the same key.";
+    "random", UPSTREAM, words(0, 2), Many, "[two [least_conn]]", "", Honoured, "Any server, or of two the one with fewer connections.";
     "ntlm", UPSTREAM, words(0, 1), Once, "[connections]", "100", Honoured, "Every login gets an upstream connection of its own (a pin). The number is that of idle established pins one worker keeps; one more closes the least recently used, which logs its user out.";
     "ntlm_timeout", UPSTREAM, words(1, 1), Once, "time", "60s", Honoured, "How long an established pin may stay idle.";
     "ntlm_time", UPSTREAM, words(1, 1), Once, "time", "1h", Honoured, "Age of a pin, from the opening of its upstream connection.";
