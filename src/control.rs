@@ -75,15 +75,20 @@ impl Addresses {
         let mut opened = Vec::new();
         let mut next = self.next;
         for listener in listeners {
+            // Several listeners may be on port 0 of the same address: each is the one that it was before a reload.
             let known = self
                 .open
                 .iter()
-                .find(|(address, ..)| *address == listener.address);
+                .find(|(address, id, _)| *address == listener.address && !ids.contains(id));
             if let Some((_, id, _)) = known {
                 ids.push(*id);
                 continue;
             }
-            let bound = bind(listener, workers).map_err(|error| {
+            let ours = self.open.iter().chain(&opened).map(|(address, ..)| address);
+            let shares_port = ours
+                .clone()
+                .any(|address| same_port(address, &listener.address));
+            let bound = bind(listener, workers, shares_port).map_err(|error| {
                 let address = Shown(&listener.address);
                 StartError(format!(
                     "bind() to {address} failed ({})",
@@ -116,7 +121,17 @@ struct Opened {
     opened: Vec<(ListenAddress, u64, Arc<Bound>)>,
 }
 
-fn bind(listener: &Listener, workers: usize) -> io::Result<Bound> {
+/// Whether two addresses name the same port, as `*:80` and `127.0.0.1:80` do.
+fn same_port(one: &ListenAddress, other: &ListenAddress) -> bool {
+    match (one, other) {
+        (ListenAddress::Inet(one), ListenAddress::Inet(other)) => {
+            one.port() != 0 && one.port() == other.port()
+        }
+        _ => false,
+    }
+}
+
+fn bind(listener: &Listener, workers: usize, shares_port: bool) -> io::Result<Bound> {
     match &listener.address {
         ListenAddress::Inet(address) => {
             let keepalive = listener
@@ -126,6 +141,7 @@ fn bind(listener: &Listener, workers: usize) -> io::Result<Bound> {
                 backlog: listener.backlog,
                 ipv6only: listener.ipv6only,
                 keepalive,
+                shares_port,
             };
             Bound::inet(*address, workers, options)
         }

@@ -68,6 +68,8 @@ pub struct Bound {
 pub struct InetOptions {
     /// `backlog=`
     pub backlog: i32,
+    /// Another listener of this process has the port already, on a wider or narrower address.
+    pub shares_port: bool,
     /// `ipv6only=`
     pub ipv6only: bool,
     /// `so_keepalive=`: on or off, idle time, interval, number of probes.
@@ -81,9 +83,9 @@ impl Bound {
     /// Those of `bind(2)`. An address that anybody else listens on is in use, also if they allow sharing it.
     pub fn inet(address: SocketAddr, workers: usize, options: InetOptions) -> io::Result<Self> {
         // SO_REUSEPORT would share the port with another process of the same user, silently. A socket without it is refused.
-        let probe = new_inet(address, options, false)?;
-        probe.bind(&address.into())?;
-        drop(probe);
+        if !options.shares_port {
+            new_inet(address, options, false)?.bind(&address.into())?;
+        }
         let mut sockets = Vec::with_capacity(workers);
         let mut bound_to = address;
         for _ in 0..workers {

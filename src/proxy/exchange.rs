@@ -16,6 +16,7 @@ use crate::http::response::Asked;
 use crate::http::rewrite::{self, Slices, Target};
 use crate::http::scan::{HeadScanner, Scan};
 use crate::net::{Loan, Socket};
+use crate::observe::cause::Cause;
 
 use super::fields;
 use super::relay::{End, Relay, RelayError};
@@ -610,10 +611,17 @@ impl Exchange<'_> {
                 self.log_client_timeout(request);
                 Failed::Cut
             }
-            RelayError::CutShort | RelayError::Source(_) => {
+            RelayError::CutShort => {
+                let message =
+                    format_args!("upstream prematurely closed connection while reading upstream");
+                self.report(request, message);
+                Failed::Cut
+            }
+            RelayError::Source(error) => {
+                let cause = Cause::from(&error);
                 self.report(
                     request,
-                    format_args!("upstream prematurely closed connection while reading upstream"),
+                    format_args!("recv() failed ({cause}) while reading upstream"),
                 );
                 Failed::Cut
             }

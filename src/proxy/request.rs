@@ -323,10 +323,12 @@ impl Lookup for View<'_> {
                 head.query
                     .and_then(|query| argument(query.of(&request.bytes), name)),
             ),
-            Variable::Capture(n) => put(
-                out,
-                request.captures.get(usize::from(*n)).map(Vec::as_slice),
-            ),
+            Variable::Capture(n) => {
+                let captured = usize::from(*n)
+                    .checked_sub(1)
+                    .and_then(|i| request.captures.get(i));
+                put(out, captured.map(Vec::as_slice))
+            }
             Variable::User(i) => put(out, request.user.get(*i).and_then(Option::as_deref)),
             Variable::Map(i) => {
                 self.settings.config().http.maps[*i].append(self, out);
