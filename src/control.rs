@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use crate::config::model::{Level, ListenAddress, Listener};
+use crate::config::model::{Level, ListenAddress, Listener, TcpKeepalive};
 use crate::config::{self, Config, System};
 use crate::net::{Bound, InetOptions};
 use crate::observe::cause::Cause;
@@ -134,19 +134,31 @@ fn same_port(one: &ListenAddress, other: &ListenAddress) -> bool {
 fn bind(listener: &Listener, workers: usize, shares_port: bool) -> io::Result<Bound> {
     match &listener.address {
         ListenAddress::Inet(address) => {
-            let keepalive = listener
-                .keepalive
-                .map(|set| (!set.off, set.idle, set.interval, set.count));
+            let keepalive = listener.keepalive.filter(|set| !set.off).map(keepalive);
             let options = InetOptions {
                 backlog: listener.backlog,
                 ipv6only: listener.ipv6only,
                 keepalive,
                 shares_port,
             };
-            Bound::inet(*address, workers, options)
+            Bound::inet(*address, workers, &options)
         }
         ListenAddress::Unix(path) => Bound::unix(path, workers, listener.backlog),
     }
+}
+
+fn keepalive(set: TcpKeepalive) -> socket2::TcpKeepalive {
+    let mut keepalive = socket2::TcpKeepalive::new();
+    if let Some(idle) = set.idle {
+        keepalive = keepalive.with_time(idle);
+    }
+    if let Some(interval) = set.interval {
+        keepalive = keepalive.with_interval(interval);
+    }
+    if let Some(count) = set.count {
+        keepalive = keepalive.with_retries(count);
+    }
+    keepalive
 }
 
 /// An address in nginx's words.

@@ -7,7 +7,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use socket2::{Domain, SockAddr, Type};
 
@@ -64,7 +63,7 @@ pub struct Bound {
 }
 
 /// How TCP listeners are set up.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct InetOptions {
     /// `backlog=`
     pub backlog: i32,
@@ -72,8 +71,8 @@ pub struct InetOptions {
     pub shares_port: bool,
     /// `ipv6only=`
     pub ipv6only: bool,
-    /// `so_keepalive=`: on or off, idle time, interval, number of probes.
-    pub keepalive: Option<(bool, Option<Duration>, Option<Duration>, Option<u32>)>,
+    /// `so_keepalive=`; `None` is off.
+    pub keepalive: Option<socket2::TcpKeepalive>,
 }
 
 impl Bound {
@@ -81,7 +80,7 @@ impl Bound {
     ///
     /// # Errors
     /// Those of `bind(2)`. An address that anybody else listens on is in use, also if they allow sharing it.
-    pub fn inet(address: SocketAddr, workers: usize, options: InetOptions) -> io::Result<Self> {
+    pub fn inet(address: SocketAddr, workers: usize, options: &InetOptions) -> io::Result<Self> {
         // SO_REUSEPORT would share the port with another process of the same user, silently. A socket without it is refused.
         if !options.shares_port {
             new_inet(address, options, false)?.bind(&address.into())?;
@@ -158,7 +157,11 @@ impl Bound {
     }
 }
 
-fn new_inet(address: SocketAddr, options: InetOptions, share: bool) -> io::Result<socket2::Socket> {
+fn new_inet(
+    address: SocketAddr,
+    options: &InetOptions,
+    share: bool,
+) -> io::Result<socket2::Socket> {
     let socket = socket2::Socket::new(
         Domain::for_address(address),
         Type::STREAM.nonblocking().cloexec(),
@@ -171,21 +174,8 @@ fn new_inet(address: SocketAddr, options: InetOptions, share: bool) -> io::Resul
     }
     // Accepted sockets inherit these.
     socket.set_tcp_nodelay(true)?;
-    if let Some((on, idle, interval, count)) = options.keepalive {
-        socket.set_keepalive(on)?;
-        let mut parameters = socket2::TcpKeepalive::new();
-        if let Some(idle) = idle {
-            parameters = parameters.with_time(idle);
-        }
-        if let Some(interval) = interval {
-            parameters = parameters.with_interval(interval);
-        }
-        if let Some(count) = count {
-            parameters = parameters.with_retries(count);
-        }
-        if on {
-            socket.set_tcp_keepalive(&parameters)?;
-        }
+    if let Some(keepalive) = &options.keepalive {
+        socket.set_tcp_keepalive(keepalive)?;
     }
     Ok(socket)
 }

@@ -106,26 +106,20 @@ impl Forward<'_> {
         let (credentials, tainted) = self.credentials(request);
         request.credentials = credentials;
         let limits = group.ntlm.get().or(self.location.proxy.ntlm);
-        let planned = match limits {
+        let (mut pin, binds) = match limits {
             Some(limits) => {
                 group.pin_limits.set(limits);
                 self.plan(pins, &group, credentials, &limits)
             }
             // Nothing is pinned here, and what carries credentials is closed after its answer.
-            None => Planned::Plain,
+            None => (None, false),
         };
-        let (mut carrier, binds) = match planned {
-            Planned::OnPin(pin) => {
-                // The server has closed it, or said something that nobody asked for, since the last answer.
-                if pin.connection().socket.is_readable() {
-                    self.worker.end_pin(pin, EndReason::UpstreamClosed);
-                    return Finished::Close;
-                }
-                (Some(Carrier::Pin(pin)), false)
-            }
-            Planned::Bind => (None, true),
-            Planned::Plain => (None, false),
-        };
+        // The server has closed it, or said something that nobody asked for, since the last answer.
+        if let Some(pin) = pin.take_if(|pin| pin.connection().socket.is_readable()) {
+            self.worker.end_pin(pin, EndReason::UpstreamClosed);
+            return Finished::Close;
+        }
+        let mut carrier = pin.map(Carrier::Pin);
         let shared = !binds && carrier.is_none() && credentials.is_none() && !tainted;
         let began = Instant::now();
         let mut tried: SmallVec<[PeerIndex; 4]> = SmallVec::new();
@@ -221,26 +215,27 @@ impl Forward<'_> {
         }
     }
 
-    /// Asks the pins how the request travels, and carries out what has to end first.
+    /// Asks the pins how the request travels, and ends what has to end first: on the pin that is returned, or on a clean
+    /// connection, which becomes a pin if the second value says so.
     fn plan(
         &self,
         pins: &mut Pins<Upstream>,
         group: &Rc<Group>,
         credentials: Option<Credentials>,
         limits: &Limits,
-    ) -> Planned {
-        let (planned, ended) = match pins.plan(group.id, credentials, limits, Instant::now()) {
+    ) -> (Option<Pinned<Upstream>>, bool) {
+        let (ended, binds) = match pins.plan(group.id, credentials, limits, Instant::now()) {
             Plan::OnPin(mut pin) => {
                 pin.connection_mut().leave_idle();
-                return Planned::OnPin(pin);
+                return (Some(pin), false);
             }
-            Plan::Bind { ended } => (Planned::Bind, ended),
-            Plan::Plain { ended } => (Planned::Plain, ended),
+            Plan::Bind { ended } => (ended, true),
+            Plan::Plain { ended } => (ended, false),
         };
         if let Some((pin, reason)) = ended {
             self.worker.end_pin(pin, reason);
         }
-        planned
+        (None, binds)
     }
 
     /// The connection after a complete answer: back on its pin, back to everybody, or closed.
@@ -632,13 +627,6 @@ impl Forward<'_> {
         self.worker
             .log_request(level, self.settings, self.facts, request, message);
     }
-}
-
-/// How a request travels, after what had to end has ended.
-enum Planned {
-    OnPin(Pinned<Upstream>),
-    Bind,
-    Plain,
 }
 
 /// What becomes of the target, owned.

@@ -173,6 +173,8 @@ pub(super) struct Worker {
     groups: RefCell<HashMap<String, Rc<Group>>>,
     next_group: Cell<u32>,
     pub(super) slots: Slots,
+    // Boxed: a request moves from task to task, and is large.
+    #[allow(clippy::vec_box)]
     requests: RefCell<Vec<Box<Request>>>,
     pub(super) counters: Arc<Counters>,
     all_counters: Vec<Arc<Counters>>,
