@@ -144,8 +144,23 @@ impl Socket {
         poll_fn(|cx| self.poll_writable(cx)).await;
     }
 
-    /// Whether the ring has already said that something is there to receive. Makes no system call.
-    pub fn is_readable(&self) -> bool {
+    /// Ready when something is there that nobody asked for: bytes, the end or an error. Unlike [`Socket::poll_readable`]
+    /// it does not guess.
+    pub fn poll_unasked(&self, cx: &mut Context<'_>) -> Poll<()> {
+        while self.poll_readable(cx).is_ready() {
+            if self.has_unasked() {
+                return Poll::Ready(());
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Whether something is there that nobody asked for, as far as the ring has noticed. Makes a system call only if so.
+    pub fn has_unasked(&self) -> bool {
+        if self.readable.get() && self.peek() == Peek::Nothing {
+            // The last receive took exactly what was there.
+            self.readable.set(false);
+        }
         self.readable.get()
     }
 

@@ -329,7 +329,7 @@ impl Client {
             }
             // The pins first: a request must not go out on one that its server has just closed.
             for pin in pins.iter() {
-                if pin.connection().socket.poll_readable(cx).is_ready() {
+                if pin.connection().socket.poll_unasked(cx).is_ready() {
                     return Poll::Ready(Woken::PinClosed(pin.group()));
                 }
             }

@@ -130,7 +130,7 @@ impl Exchange<'_> {
             },
             moved: &body_received,
             sent: &upload_sent,
-            watch_receiver: false,
+            watch_receiver: None,
         };
         // The first bytes of the body ride along with the head.
         let left = {
@@ -160,7 +160,11 @@ impl Exchange<'_> {
         if let Some(attempt) = request.attempts.last_mut() {
             attempt.sent += upload_sent.get();
         }
-        result
+        match result {
+            // An answer that has begun can only be cut, whoever is to blame.
+            Err(Failed::Body(_) | Failed::Upstream(_)) if request.status != 0 => Err(Failed::Cut),
+            result => result,
+        }
     }
 
     fn end<'a>(&'a self, socket: &'a Socket, timer: Timer, timeout: Duration) -> End<'a> {
@@ -278,9 +282,6 @@ impl Exchange<'_> {
                 Some(self.receive(upstream, uploaded).await?)
             };
             rescan = false;
-            if let Some(attempt) = request.attempts.last_mut() {
-                attempt.received += loan.as_ref().map_or(0, |loan| loan.len() as u64);
-            }
             let bytes: &[u8] = match &loan {
                 Some(loan) if pending.is_empty() => loan,
                 Some(loan) => {
@@ -308,6 +309,9 @@ impl Exchange<'_> {
                 .parse(&request.response_bytes, &RESPONSE_LIMITS, asked)
                 .map_err(|refusal| Failed::Upstream(UpstreamFailure::InvalidHead(refusal)))?;
             let status = request.response.status;
+            if let Some(attempt) = request.attempts.last_mut() {
+                attempt.received += end as u64;
+            }
             if (100..200).contains(&status) && status != 101 {
                 informational += 1;
                 if informational > INFORMATIONAL_MAX {
@@ -358,7 +362,7 @@ impl Exchange<'_> {
                 max_bytes: u64::MAX,
                 moved: &moved,
                 sent: &sent,
-                watch_receiver: uploaded.get(),
+                watch_receiver: Some(uploaded),
             };
             let first = {
                 let mut slices = Slices::new();
@@ -385,9 +389,7 @@ impl Exchange<'_> {
             if let Some(attempt) = request.attempts.last_mut() {
                 attempt.response = Some(began.elapsed());
                 attempt.body_received = moved.get();
-                attempt.received += moved
-                    .get()
-                    .saturating_sub(attempt.received.saturating_sub(end as u64));
+                attempt.received += moved.get();
             }
             let clean = relayed.map_err(|error| self.cut(request, error))?;
             return Ok(Answered {
@@ -681,7 +683,7 @@ fn one_way<'a>(from: End<'a>, to: End<'a>, moved: &'a Cell<u64>, sent: &'a Cell<
         max_bytes: u64::MAX,
         moved,
         sent,
-        watch_receiver: false,
+        watch_receiver: None,
     }
 }
 

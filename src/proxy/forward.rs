@@ -115,7 +115,7 @@ impl Forward<'_> {
             None => (None, false),
         };
         // The server has closed it, or said something that nobody asked for, since the last answer.
-        if let Some(pin) = pin.take_if(|pin| pin.connection().socket.is_readable()) {
+        if let Some(pin) = pin.take_if(|pin| pin.connection().socket.has_unasked()) {
             self.worker.end_pin(pin, EndReason::UpstreamClosed);
             return Finished::Close;
         }
@@ -201,7 +201,7 @@ impl Forward<'_> {
                         tried.pop();
                     }
                     // A pin that served before and dies before the answer: the client knows how to repeat.
-                    let dead_pin = matches!(&on, Carrier::Pin(_)) && reused && failure.is_broken();
+                    let dead_pin = !fresh && failure.is_broken();
                     self.abandon(on, EndReason::UpstreamClosed);
                     if dead_pin {
                         return Finished::Close;

@@ -104,8 +104,8 @@ pub(super) struct Relay<'a> {
     pub(super) moved: &'a Cell<u64>,
     /// Bytes that went out, framing counted.
     pub(super) sent: &'a Cell<u64>,
-    /// While the source is waited for, a hang-up of the receiver ends the relay.
-    pub(super) watch_receiver: bool,
+    /// While the source is waited for and this is true, a hang-up of the receiver ends the relay.
+    pub(super) watch_receiver: Option<&'a Cell<bool>>,
 }
 
 /// The data found in one piece of input, and what surrounds it.
@@ -312,7 +312,7 @@ impl Relay<'_> {
             if from.socket.poll_readable(cx).is_ready() {
                 return Poll::Ready(Ok(()));
             }
-            if self.watch_receiver && to.socket.poll_hung_up(cx).is_ready() {
+            if self.watch_receiver.is_some_and(Cell::get) && to.socket.poll_hung_up(cx).is_ready() {
                 return Poll::Ready(Err(RelayError::Sink(io::ErrorKind::ConnectionReset.into())));
             }
             Poll::Pending

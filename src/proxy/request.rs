@@ -22,6 +22,9 @@ use crate::pin::{Credentials, State};
 use super::upstream::Group;
 use super::worker::{Settings, Worker};
 
+/// Room for a head that is kept for the next request.
+const KEPT_BYTES: usize = 16 << 10;
+
 /// What is known of a client connection.
 pub(super) struct ClientFacts {
     /// `$connection`
@@ -127,8 +130,11 @@ impl Request {
 
     /// Makes it ready for the next request and keeps the allocations.
     pub(super) fn reset(&mut self) {
-        self.bytes.clear();
-        self.response_bytes.clear();
+        for bytes in [&mut self.bytes, &mut self.response_bytes] {
+            bytes.clear();
+            // One huge token shall not be remembered for ever.
+            bytes.shrink_to(KEPT_BYTES);
+        }
         self.rewrite.clear();
         self.path.clear();
         self.host.clear();
