@@ -384,12 +384,17 @@ impl Forward<'_> {
     ) -> Result<Upstream, Failed> {
         let servers = Rc::clone(&group.servers.borrow());
         let key = self.balancing_key(group, &servers, request);
+        let mut last = None;
         loop {
             let picked = servers
                 .balancer
                 .borrow_mut()
                 .pick(&key, tried, Instant::now(), |n| rand::random_range(0..n));
             let Some(peer) = picked else {
+                // All were tried: the last one's failure is the request's.
+                if let Some(failure) = last {
+                    return Err(Failed::Upstream(failure));
+                }
                 let name: Rc<str> = group.name.as_str().into();
                 request.attempts.push(Attempt {
                     server: name,
@@ -429,6 +434,7 @@ impl Forward<'_> {
             if !self.retries(&failure) || !self.tries_left(tried, began) {
                 return Err(Failed::Upstream(failure));
             }
+            last = Some(failure);
         }
     }
 
