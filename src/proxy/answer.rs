@@ -11,7 +11,7 @@ use crate::http::request::Method;
 use super::client::Client;
 use super::fields;
 use super::relay::End;
-use super::request::Request;
+use super::request::{BodyTaken, Request};
 use super::slot::Timer;
 use super::worker::Settings;
 
@@ -141,6 +141,12 @@ impl Client {
 
     /// Reads the rest of the request's body and throws it away. False if that is not worth it, or fails.
     async fn discard_body(&mut self, request: &Request, location: &Location) -> bool {
+        match request.body_taken {
+            BodyTaken::Nothing => {}
+            // Where the next request begins is not known any more.
+            BodyTaken::Part => return false,
+            BodyTaken::All => return true,
+        }
         let mut reader = BodyReader::new(request.head.framing);
         if request.head.expect_continue
             || matches!(request.head.framing, Framing::Length(n) if n > DISCARD_MAX)

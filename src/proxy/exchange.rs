@@ -20,7 +20,7 @@ use crate::observe::cause::Cause;
 
 use super::fields;
 use super::relay::{End, Relay, RelayError};
-use super::request::{ClientFacts, Request, View};
+use super::request::{BodyTaken, ClientFacts, Request, View};
 use super::slot::{Slot, Timer};
 use super::upstream::Upstream;
 use super::worker::{Settings, Worker};
@@ -144,6 +144,11 @@ impl Exchange<'_> {
             left
         };
         let has_body = !relay.reader.is_done();
+        request.body_taken = if has_body {
+            BodyTaken::Part
+        } else {
+            BodyTaken::All
+        };
         let result = if has_body || !left.is_empty() {
             let upload = Box::pin(async {
                 upstream_end.send(&left).await?;
@@ -156,6 +161,9 @@ impl Exchange<'_> {
             self.respond(upstream, request, asked, &uploaded, &continued)
                 .await
         };
+        if relay.reader.is_done() {
+            request.body_taken = BodyTaken::All;
+        }
         request.body_received.set(body_received.get());
         if let Some(attempt) = request.attempts.last_mut() {
             attempt.sent += upload_sent.get();

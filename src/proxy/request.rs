@@ -62,6 +62,16 @@ pub(super) struct PinFacts {
     pub(super) requests: u64,
 }
 
+/// How much of a request's body was taken from what the client sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum BodyTaken {
+    #[default]
+    Nothing,
+    /// What comes next from the client is in the middle of it.
+    Part,
+    All,
+}
+
 /// One request, from its head to its log line. Reused by the worker, so that a warmed-up request allocates nothing.
 pub(super) struct Request {
     /// The head as it came.
@@ -94,6 +104,7 @@ pub(super) struct Request {
     pub(super) body_sent: Cell<u64>,
     /// Body bytes that the client sent.
     pub(super) body_received: Cell<u64>,
+    pub(super) body_taken: BodyTaken,
     /// `$pipe`: its head was there before the answer to the request before it was complete.
     pub(super) pipelined: bool,
     id: OnceCell<[u8; 32]>,
@@ -123,6 +134,7 @@ impl Request {
             sent: Cell::new(0),
             body_sent: Cell::new(0),
             body_received: Cell::new(0),
+            body_taken: BodyTaken::Nothing,
             pipelined: false,
             id: OnceCell::new(),
         }
@@ -148,6 +160,7 @@ impl Request {
         self.sent.set(0);
         self.body_sent.set(0);
         self.body_received.set(0);
+        self.body_taken = BodyTaken::Nothing;
         self.pipelined = false;
         self.id.take();
     }
