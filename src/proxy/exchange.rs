@@ -129,7 +129,6 @@ impl Exchange<'_> {
             },
             moved: &body_received,
             sent: &upload_sent,
-            watch_receiver: false,
         };
         // The first bytes of the body ride along with the head.
         let left = {
@@ -168,6 +167,7 @@ impl Exchange<'_> {
             slot: self.slot,
             timer,
             timeout,
+            watched: None,
         }
     }
 
@@ -261,11 +261,15 @@ impl Exchange<'_> {
         continued: &Cell<bool>,
     ) -> Result<Answered, Failed> {
         let began = Instant::now();
-        let client = self.end(
-            self.client,
-            Timer::ClientWrite,
-            self.location.client.send_timeout,
-        );
+        let client = End {
+            // A client that has sent its request is heard of again only when it leaves.
+            watched: Some(uploaded),
+            ..self.end(
+                self.client,
+                Timer::ClientWrite,
+                self.location.client.send_timeout,
+            )
+        };
         let mut scanner = HeadScanner::default();
         let mut pending: Vec<u8> = Vec::new();
         let mut rescan = false;
@@ -357,7 +361,6 @@ impl Exchange<'_> {
                 max_bytes: u64::MAX,
                 moved: &moved,
                 sent: &sent,
-                watch_receiver: uploaded.get(),
             };
             let first = {
                 let mut slices = Slices::new();
@@ -673,7 +676,6 @@ fn one_way<'a>(from: End<'a>, to: End<'a>, moved: &'a Cell<u64>, sent: &'a Cell<
         max_bytes: u64::MAX,
         moved,
         sent,
-        watch_receiver: false,
     }
 }
 
