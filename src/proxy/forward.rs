@@ -13,7 +13,7 @@ use crate::http::head::Framing;
 use crate::http::refusal::Refusal;
 use crate::http::rewrite::Target;
 use crate::http::target::raw_prefix_len;
-use crate::net::Socket;
+use crate::net::{Peek, Socket};
 use crate::observe::cause::Cause;
 use crate::observe::escape::Escaped;
 use crate::pin::pins::Pinned;
@@ -116,8 +116,10 @@ impl Forward<'_> {
         };
         let (mut carrier, binds) = match planned {
             Planned::OnPin(pin) => {
-                // The server has closed it, or said something that nobody asked for, since the last answer.
-                if pin.connection().socket.is_readable() {
+                // The server has closed it, or said something that nobody asked for, since the last answer. Nobody has waited
+                // since then if this request was there already, so that only a look into the socket tells.
+                let socket = &pin.connection().socket;
+                if socket.is_readable() || request.pipelined && socket.peek() != Peek::Nothing {
                     self.worker.end_pin(pin, EndReason::UpstreamClosed);
                     return Finished::Close;
                 }
@@ -192,9 +194,9 @@ impl Forward<'_> {
                     if request.status == 101 {
                         exchange.tunnel(on.upstream(), request, buffered).await;
                     }
-                    self.settle(pins, on, request, credentials, tainted, answered);
+                    let stays = self.settle(pins, on, request, credentials, tainted, answered);
                     return Finished::Answered {
-                        keep: answered.client_reusable,
+                        keep: answered.client_reusable && stays,
                     };
                 }
                 Err(Failed::Upstream(failure)) => {
@@ -207,7 +209,7 @@ impl Forward<'_> {
                         tried.pop();
                     }
                     // A pin that served before and dies before the answer: the client knows how to repeat.
-                    let dead_pin = matches!(&on, Carrier::Pin(_)) && reused && failure.is_broken();
+                    let dead_pin = matches!(&on, Carrier::Pin(_)) && !fresh && failure.is_broken();
                     self.abandon(on, EndReason::UpstreamClosed);
                     if dead_pin {
                         return Finished::Close;
@@ -243,7 +245,8 @@ impl Forward<'_> {
         planned
     }
 
-    /// The connection after a complete answer: back on its pin, back to everybody, or closed.
+    /// The connection after a complete answer: back on its pin, back to everybody, or closed. False if the client has to go
+    /// with it: its last login ended, and it would believe itself logged in.
     fn settle(
         &self,
         pins: &mut Pins<Upstream>,
@@ -252,7 +255,7 @@ impl Forward<'_> {
         credentials: Option<Credentials>,
         tainted: bool,
         answered: Answered,
-    ) {
+    ) -> bool {
         let now = Instant::now();
         match on {
             Carrier::Pin(pin) if answered.upstream_reusable => {
@@ -271,7 +274,10 @@ impl Forward<'_> {
                     self.worker.rest(pin, self.key);
                 }
             }
-            Carrier::Pin(pin) => self.worker.end_pin(pin, EndReason::UpstreamClosed),
+            Carrier::Pin(pin) => {
+                self.worker.end_pin(pin, EndReason::UpstreamClosed);
+                return !pins.is_empty();
+            }
             Carrier::Clean(upstream)
                 if answered.upstream_reusable && credentials.is_none() && !tainted =>
             {
@@ -280,6 +286,7 @@ impl Forward<'_> {
             }
             Carrier::Clean(upstream) => drop(upstream),
         }
+        true
     }
 
     fn abandon(&self, on: Carrier, reason: EndReason) {
