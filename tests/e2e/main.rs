@@ -3,4 +3,8 @@
 #[allow(dead_code)] // each group of tests uses its own part
 mod front;
 
+mod endings;
+mod limits;
+mod pins;
+mod site;
 mod smoke;
