@@ -73,6 +73,7 @@ pub(super) struct Request {
     pub(super) path: Vec<u8>,
     /// Host without port, lower case.
     pub(super) host: Vec<u8>,
+    /// Those of the last regular expression that matched, `$1` first.
     pub(super) captures: Vec<Vec<u8>>,
     pub(super) user: Vec<Option<Vec<u8>>>,
     pub(super) server: ServerIndex,
@@ -128,7 +129,9 @@ impl Request {
     /// Makes it ready for the next request and keeps the allocations.
     pub(super) fn reset(&mut self) {
         self.bytes.clear();
+        self.head.clear();
         self.response_bytes.clear();
+        self.response.clear();
         self.rewrite.clear();
         self.path.clear();
         self.host.clear();
@@ -306,6 +309,8 @@ impl Lookup for View<'_> {
             Variable::Http(name) => self.field(out, name, request.http_field(name)),
             Variable::SentHttp(name) => self.sent_field(out, name),
             Variable::UpstreamHttp(name) => self.field(out, name, request.upstream_field(name)),
+            // The front's own answer took the place of the head that the fields are of.
+            Variable::UpstreamCookie(_) if request.response_bytes.is_empty() => false,
             Variable::UpstreamCookie(name) => {
                 let found = request.response.fields.iter().find_map(|field| {
                     let set = field
@@ -325,7 +330,9 @@ impl Lookup for View<'_> {
             ),
             Variable::Capture(n) => put(
                 out,
-                request.captures.get(usize::from(*n)).map(Vec::as_slice),
+                usize::from(*n)
+                    .checked_sub(1)
+                    .and_then(|at| Some(request.captures.get(at)?.as_slice())),
             ),
             Variable::User(i) => put(out, request.user.get(*i).and_then(Option::as_deref)),
             Variable::Map(i) => {
