@@ -58,18 +58,23 @@ pub struct RequestHead {
 }
 
 impl RequestHead {
+    /// Forgets the buffer it was parsed from, and keeps the allocations: its spans are good for no other.
+    pub fn clear(&mut self) {
+        let mut fields = std::mem::take(&mut self.fields);
+        fields.clear();
+        *self = Self {
+            fields,
+            ..Self::default()
+        };
+    }
+
     /// Parses `buffer[..]`, which is exactly one head as [`super::scan::HeadScanner`] found it, into `self`.
     ///
     /// # Errors
     /// The rule that the head breaks. `self` is then of no use.
     pub fn parse(&mut self, buffer: &[u8], limits: &HeadLimits) -> Result<(), Refusal> {
-        let mut fields = std::mem::take(&mut self.fields);
-        fields.clear();
-        *self = Self {
-            fields,
-            len: u32::try_from(buffer.len()).map_err(|_| Refusal::HeadTooLarge)?,
-            ..Self::default()
-        };
+        self.clear();
+        self.len = u32::try_from(buffer.len()).map_err(|_| Refusal::HeadTooLarge)?;
         let lf = memchr(b'\n', buffer).ok_or(Refusal::Malformed)?;
         let line = buffer[..lf].strip_suffix(b"\r").ok_or(Refusal::BareLf)?;
         let absolute = self.parse_line(line)?;

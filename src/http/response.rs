@@ -39,6 +39,16 @@ pub struct ResponseHead {
 }
 
 impl ResponseHead {
+    /// Forgets the buffer it was parsed from, and keeps the allocations: its spans are good for no other.
+    pub fn clear(&mut self) {
+        let mut fields = std::mem::take(&mut self.fields);
+        fields.clear();
+        *self = Self {
+            fields,
+            ..Self::default()
+        };
+    }
+
     /// Parses `buffer[..]`, which is exactly one head as [`super::scan::HeadScanner`] found it, into `self`.
     ///
     /// # Errors
@@ -49,13 +59,8 @@ impl ResponseHead {
         limits: &HeadLimits,
         asked: Asked,
     ) -> Result<(), Refusal> {
-        let mut fields = std::mem::take(&mut self.fields);
-        fields.clear();
-        *self = Self {
-            fields,
-            len: u32::try_from(buffer.len()).map_err(|_| Refusal::HeadTooLarge)?,
-            ..Self::default()
-        };
+        self.clear();
+        self.len = u32::try_from(buffer.len()).map_err(|_| Refusal::HeadTooLarge)?;
         let lf = memchr(b'\n', buffer).ok_or(Refusal::Malformed)?;
         let line = buffer[..lf].strip_suffix(b"\r").ok_or(Refusal::BareLf)?;
         self.parse_line(line)?;

@@ -90,6 +90,7 @@ impl Client {
             slot: &self.slot,
             timer: Timer::ClientWrite,
             timeout: location.client.send_timeout,
+            watched: None,
         };
         let sent = end.send(&head).await.is_ok();
         // `$sent_http_NAME` looks at the rewritten head.

@@ -130,7 +130,6 @@ impl Exchange<'_> {
             },
             moved: &body_received,
             sent: &upload_sent,
-            watch_receiver: None,
         };
         // The first bytes of the body ride along with the head.
         let left = {
@@ -181,6 +180,7 @@ impl Exchange<'_> {
             slot: self.slot,
             timer,
             timeout,
+            watched: None,
         }
     }
 
@@ -274,11 +274,15 @@ impl Exchange<'_> {
         continued: &Cell<bool>,
     ) -> Result<Answered, Failed> {
         let began = Instant::now();
-        let client = self.end(
-            self.client,
-            Timer::ClientWrite,
-            self.location.client.send_timeout,
-        );
+        let client = End {
+            // A client that has sent its request is heard of again only when it leaves.
+            watched: Some(uploaded),
+            ..self.end(
+                self.client,
+                Timer::ClientWrite,
+                self.location.client.send_timeout,
+            )
+        };
         let mut scanner = HeadScanner::default();
         let mut pending: Vec<u8> = Vec::new();
         let mut rescan = false;
@@ -370,7 +374,6 @@ impl Exchange<'_> {
                 max_bytes: u64::MAX,
                 moved: &moved,
                 sent: &sent,
-                watch_receiver: Some(uploaded),
             };
             let first = {
                 let mut slices = Slices::new();
@@ -691,7 +694,6 @@ fn one_way<'a>(from: End<'a>, to: End<'a>, moved: &'a Cell<u64>, sent: &'a Cell<
         max_bytes: u64::MAX,
         moved,
         sent,
-        watch_receiver: None,
     }
 }
 

@@ -13,7 +13,7 @@ use crate::http::head::Framing;
 use crate::http::refusal::Refusal;
 use crate::http::rewrite::Target;
 use crate::http::target::raw_prefix_len;
-use crate::net::Socket;
+use crate::net::{Peek, Socket};
 use crate::observe::cause::Cause;
 use crate::observe::escape::Escaped;
 use crate::pin::pins::Pinned;
@@ -114,8 +114,13 @@ impl Forward<'_> {
             // Nothing is pinned here, and what carries credentials is closed after its answer.
             None => (None, false),
         };
-        // The server has closed it, or said something that nobody asked for, since the last answer.
-        if let Some(pin) = pin.take_if(|pin| pin.connection().socket.has_unasked()) {
+        // The server has closed it, or said something that nobody asked for, since the last answer. If this request was there
+        // already, nobody has waited since then, and only a look into the socket tells.
+        let ended = pin.take_if(|pin| {
+            let socket = &pin.connection().socket;
+            socket.has_unasked() || request.pipelined && socket.peek() != Peek::Nothing
+        });
+        if let Some(pin) = ended {
             self.worker.end_pin(pin, EndReason::UpstreamClosed);
             return Finished::Close;
         }
@@ -186,9 +191,9 @@ impl Forward<'_> {
                     if request.status == 101 {
                         exchange.tunnel(on.upstream(), request, buffered).await;
                     }
-                    self.settle(pins, on, request, credentials, tainted, answered);
+                    let stays = self.settle(pins, on, request, credentials, tainted, answered);
                     return Finished::Answered {
-                        keep: answered.client_reusable,
+                        keep: answered.client_reusable && stays,
                     };
                 }
                 Err(Failed::Upstream(failure)) => {
@@ -239,7 +244,8 @@ impl Forward<'_> {
         (None, binds)
     }
 
-    /// The connection after a complete answer: back on its pin, back to everybody, or closed.
+    /// The connection after a complete answer: back on its pin, back to everybody, or closed. False if the client has to go
+    /// with it: its last login ended, and it would believe itself logged in.
     fn settle(
         &self,
         pins: &mut Pins<Upstream>,
@@ -248,7 +254,7 @@ impl Forward<'_> {
         credentials: Option<Credentials>,
         tainted: bool,
         answered: Answered,
-    ) {
+    ) -> bool {
         let now = Instant::now();
         match on {
             Carrier::Pin(pin) if answered.upstream_reusable => {
@@ -267,7 +273,10 @@ impl Forward<'_> {
                     self.worker.rest(pin, self.key);
                 }
             }
-            Carrier::Pin(pin) => self.worker.end_pin(pin, EndReason::UpstreamClosed),
+            Carrier::Pin(pin) => {
+                self.worker.end_pin(pin, EndReason::UpstreamClosed);
+                return !pins.is_empty();
+            }
             Carrier::Clean(upstream)
                 if answered.upstream_reusable && credentials.is_none() && !tainted =>
             {
@@ -276,6 +285,7 @@ impl Forward<'_> {
             }
             Carrier::Clean(upstream) => drop(upstream),
         }
+        true
     }
 
     fn abandon(&self, on: Carrier, reason: EndReason) {

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::io::{self, IoSlice};
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use smallvec::SmallVec;
@@ -49,6 +49,8 @@ pub(super) struct End<'a> {
     pub(super) slot: &'a Slot,
     pub(super) timer: Timer,
     pub(super) timeout: Duration,
+    /// Once this is true, nothing more is expected of it: its hang-up ends every wait for it, and those for its source.
+    pub(super) watched: Option<&'a Cell<bool>>,
 }
 
 impl End<'_> {
@@ -84,10 +86,21 @@ impl End<'_> {
     }
 
     async fn writable(&self) -> Result<(), RelayError> {
-        let wait = self
-            .slot
-            .timed(self.timer, self.timeout, |cx| self.socket.poll_writable(cx));
-        wait.await.map_err(|_| RelayError::SinkTimedOut)
+        let wait = self.slot.timed(self.timer, self.timeout, |cx| {
+            if self.poll_left(cx).is_ready() {
+                return Poll::Ready(Err(RelayError::Sink(io::ErrorKind::ConnectionReset.into())));
+            }
+            self.socket.poll_writable(cx).map(Ok)
+        });
+        wait.await.map_err(|_| RelayError::SinkTimedOut)?
+    }
+
+    /// Ready when it is watched and has hung up.
+    fn poll_left(&self, cx: &mut Context<'_>) -> Poll<()> {
+        match self.watched {
+            Some(watched) if watched.get() => self.socket.poll_hung_up(cx),
+            _ => Poll::Pending,
+        }
     }
 }
 
@@ -104,8 +117,6 @@ pub(super) struct Relay<'a> {
     pub(super) moved: &'a Cell<u64>,
     /// Bytes that went out, framing counted.
     pub(super) sent: &'a Cell<u64>,
-    /// While the source is waited for and this is true, a hang-up of the receiver ends the relay.
-    pub(super) watch_receiver: Option<&'a Cell<bool>>,
 }
 
 /// The data found in one piece of input, and what surrounds it.
@@ -312,7 +323,7 @@ impl Relay<'_> {
             if from.socket.poll_readable(cx).is_ready() {
                 return Poll::Ready(Ok(()));
             }
-            if self.watch_receiver.is_some_and(Cell::get) && to.socket.poll_hung_up(cx).is_ready() {
+            if to.poll_left(cx).is_ready() {
                 return Poll::Ready(Err(RelayError::Sink(io::ErrorKind::ConnectionReset.into())));
             }
             Poll::Pending

@@ -86,6 +86,7 @@ pub(super) struct Request {
     pub(super) path: Vec<u8>,
     /// Host without port, lower case.
     pub(super) host: Vec<u8>,
+    /// Those of the last regular expression that matched, `$1` first.
     pub(super) captures: Vec<Vec<u8>>,
     pub(super) user: Vec<Option<Vec<u8>>>,
     pub(super) server: ServerIndex,
@@ -147,6 +148,8 @@ impl Request {
             // One huge token shall not be remembered for ever.
             bytes.shrink_to(KEPT_BYTES);
         }
+        self.head.clear();
+        self.response.clear();
         self.rewrite.clear();
         self.path.clear();
         self.host.clear();
@@ -325,6 +328,8 @@ impl Lookup for View<'_> {
             Variable::Http(name) => self.field(out, name, request.http_field(name)),
             Variable::SentHttp(name) => self.sent_field(out, name),
             Variable::UpstreamHttp(name) => self.field(out, name, request.upstream_field(name)),
+            // The front's own answer took the place of the head that the fields are of.
+            Variable::UpstreamCookie(_) if request.response_bytes.is_empty() => false,
             Variable::UpstreamCookie(name) => {
                 let found = request.response.fields.iter().find_map(|field| {
                     let set = field

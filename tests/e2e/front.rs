@@ -38,6 +38,7 @@ pub(crate) fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) ->
 pub(crate) struct Front {
     child: Child,
     directory: TempDir,
+    main: String,
     addresses: Vec<SocketAddr>,
 }
 
@@ -58,6 +59,7 @@ impl Front {
         let mut front = Self {
             child,
             directory,
+            main: main.to_owned(),
             addresses: Vec::new(),
         };
         let started = eventually("the front starts or says why not", || {
@@ -75,9 +77,9 @@ impl Front {
         front
     }
 
-    /// Writes another configuration (the same main context as [`Front::start`]) and reloads; returns when it is in force.
+    /// Writes another configuration with the main context it was started with, and reloads; returns when it is in force.
     pub(crate) fn reload(&self, http: &str) {
-        write_configuration(self.directory.path(), "worker_processes 2;", http);
+        write_configuration(self.directory.path(), &self.main, http);
         let before = self.error_log().matches("reconfigured").count();
         self.signal(Signal::SIGHUP);
         eventually("the reload", || {

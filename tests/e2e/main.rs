@@ -3,4 +3,11 @@
 #[allow(dead_code)] // each group of tests uses its own part
 mod front;
 
+mod clients;
+mod endings;
+mod limits;
+mod pins;
+mod secrets;
+mod site;
 mod smoke;
+mod unpinned;

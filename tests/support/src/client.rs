@@ -105,6 +105,11 @@ impl Connection {
         self.wire.finish().await
     }
 
+    /// Makes the close, when this is dropped, a reset.
+    pub fn reset_on_close(&self) -> io::Result<()> {
+        self.wire.reset_on_close()
+    }
+
     /// Reads the response to a request with this method.
     pub async fn response(&mut self, method: &str) -> io::Result<Response> {
         let mut response = self.response_head(method).await?;

@@ -151,6 +151,11 @@ impl Wire {
         self.stream.shutdown().await
     }
 
+    /// Makes the close a reset.
+    pub(crate) fn reset_on_close(&self) -> io::Result<()> {
+        self.stream.set_zero_linger()
+    }
+
     /// The local end's address.
     pub(crate) fn local_addr(&self) -> io::Result<std::net::SocketAddr> {
         self.stream.local_addr()

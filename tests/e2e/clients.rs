@@ -1,0 +1,104 @@
+//! Clients that people use, and a server that somebody else wrote, on either side of the front.
+
+use ntlm_origin::programs::{Apache, RealClient};
+use ntlm_origin::{Kerberos, User};
+
+use crate::front::Front;
+use crate::site::{Site, alice, origins};
+
+const REQUESTS: usize = 4;
+
+fn mistaken_alice() -> User {
+    User::new("EXAMPLE", "alice", "Wonderland")
+}
+
+/// Runs a client with the right and with a wrong password, and checks what it got.
+fn check(client: RealClient, front: &Front) {
+    let url = front.url("/private/whoami");
+    let answers = client.get(&url, &alice(), REQUESTS).unwrap();
+    for answer in &answers {
+        assert_eq!(
+            (answer.status, answer.identity.as_deref()),
+            (200, Some("EXAMPLE\\alice")),
+            "{client:?}"
+        );
+        assert!(answer.connection.is_some());
+        assert_eq!(
+            answer.connection, answers[0].connection,
+            "{client:?}: one connection"
+        );
+    }
+    let refused = client.get(&url, &mistaken_alice(), 1).unwrap();
+    assert_eq!(
+        (refused[0].status, refused[0].identity.as_deref()),
+        (401, None),
+        "{client:?}"
+    );
+}
+
+fn works_with_the_origin(client: RealClient) {
+    let site = Site::of(origins(2, Kerberos::Declined), "ntlm; keepalive 16;");
+    check(client, &site.front);
+    let logged_in: Vec<usize> = site
+        .origins
+        .iter()
+        .map(|origin| {
+            let log = origin.log();
+            log.iter().filter(|entry| entry.identity.is_some()).count()
+        })
+        .collect();
+    assert_eq!(logged_in.iter().sum::<usize>(), REQUESTS, "{client:?}");
+    assert!(
+        logged_in.contains(&0),
+        "{client:?} stayed on one server: {logged_in:?}"
+    );
+    // The client's process is gone, and with it whatever it had.
+    let log = site.front.error_log();
+    assert!(!log.contains("[error]"), "{client:?}: {log}");
+}
+
+macro_rules! with_the_origin {
+    ($($test:ident $client:ident)*) => {$(
+        #[test]
+        fn $test() {
+            works_with_the_origin(RealClient::$client);
+        }
+    )*};
+}
+
+with_the_origin! {
+    curl_with_ntlm CurlNtlm
+    curl_with_negotiate CurlNegotiate
+    requests_ntlm RequestsNtlm
+    httpx_ntlm HttpxNtlm
+    pyspnego_with_ntlm PyspnegoNtlm
+    pyspnego_with_negotiate PyspnegoNegotiate
+}
+
+#[test]
+fn apache_behind_the_front_knows_them() {
+    let apaches = [0, 1].map(|_| Apache::start(&[alice()]).unwrap());
+    let front = Front::start(&format!(
+        "upstream mail {{ server {}; server {}; ntlm; keepalive 16; }}
+         server {{ listen 127.0.0.1:0; location / {{ proxy_pass http://mail; }} }}",
+        apaches[0].addr(),
+        apaches[1].addr(),
+    ));
+    std::thread::scope(|scope| {
+        // Apache's NTLM does not take what `curl --ntlm` sends, front or not.
+        for client in RealClient::ALL
+            .into_iter()
+            .filter(|&client| client != RealClient::CurlNtlm)
+        {
+            let front = &front;
+            scope.spawn(move || check(client, front));
+        }
+    });
+    let nobody = std::process::Command::new("curl")
+        .args(["--disable", "--silent", "--head", &front.url("/whoami")])
+        .output()
+        .unwrap();
+    let head = String::from_utf8_lossy(&nobody.stdout).to_lowercase();
+    assert!(head.starts_with("http/1.1 200"), "{head}");
+    assert!(!head.contains("x-identity"), "{head}");
+}
