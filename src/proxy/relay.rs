@@ -289,7 +289,7 @@ impl Relay<'_> {
                     Err(error) => return Err(RelayError::Source(error)),
                 }
             } else {
-                match pipe.drain(self.to.socket, left > 0 && left < u64::MAX / 2) {
+                match pipe.drain(self.to.socket) {
                     Ok(n) => self.count(n as u64, n as u64),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                         self.to.writable().await?
