@@ -148,12 +148,26 @@ impl Exchange<'_> {
                 upstream_end.send(&left).await?;
                 relay.run(buffered).await
             });
-            let response = self.respond(upstream, request, asked, &uploaded, &continued);
+            let response = self.respond(
+                upstream,
+                request,
+                asked,
+                &uploaded,
+                &continued,
+                &body_received,
+            );
             both(upload, response, &uploaded, &continued, &body_received).await
         } else {
             uploaded.set(true);
-            self.respond(upstream, request, asked, &uploaded, &continued)
-                .await
+            self.respond(
+                upstream,
+                request,
+                asked,
+                &uploaded,
+                &continued,
+                &body_received,
+            )
+            .await
         };
         request.body_received.set(body_received.get());
         if let Some(attempt) = request.attempts.last_mut() {
@@ -251,6 +265,18 @@ impl Exchange<'_> {
         !rendered("upgrade").is_empty() && fields::names_upgrade(&rendered("connection"))
     }
 
+    /// Whether a 101 switches to a protocol that the client asked for (rule 29).
+    fn switches_as_asked(&self, request: &Request) -> bool {
+        let (Some(asked), Some(answered)) = (request.head.upgrade, request.response.upgrade) else {
+            return false;
+        };
+        let answered = answered.of(&request.response_bytes).trim_ascii();
+        asked
+            .of(&request.bytes)
+            .split(|&b| b == b',')
+            .any(|protocol| protocol.trim_ascii().eq_ignore_ascii_case(answered))
+    }
+
     /// Reads response heads until the final one and relays what it has to.
     async fn respond(
         &self,
@@ -259,6 +285,7 @@ impl Exchange<'_> {
         asked: Asked,
         uploaded: &Cell<bool>,
         continued: &Cell<bool>,
+        body_received: &Cell<u64>,
     ) -> Result<Answered, Failed> {
         let began = Instant::now();
         let client = self.end(
@@ -336,11 +363,19 @@ impl Exchange<'_> {
             }
             upstream.succeeded();
             if status == 101 {
+                if !self.switches_as_asked(request) {
+                    return Err(Failed::Upstream(UpstreamFailure::InvalidHead(
+                        Refusal::SwitchUnasked,
+                    )));
+                }
                 let rest = bytes[end..].to_vec();
                 drop(loan);
                 return self.begin_tunnel(request, client, rest).await;
             }
-            let client_reusable = self.client_reusable(request);
+            // A body that nobody takes any more, or that may not come (rule 28), leaves the client's next bytes unclear.
+            let body_lost = !uploaded.get()
+                && (!request.response.keep_alive || !continued.get() && body_received.get() == 0);
+            let client_reusable = !body_lost && self.client_reusable(request);
             self.write_response(request, client_reusable);
             request.status = status;
             let (moved, sent) = (Cell::new(0), Cell::new(0));
