@@ -6,4 +6,5 @@ mod front;
 mod peer;
 
 mod bodies;
+mod messages;
 mod smoke;
