@@ -138,12 +138,6 @@ impl Socket {
         self.writing.poll(self.as_fd(), WRITABLE, cx).map(|_| ())
     }
 
-    /// Lets every other task of the worker run and its entries be submitted. A task that never waits for the ring starves
-    /// the others.
-    pub async fn give_way(&self) {
-        poll_fn(|cx| self.poll_writable(cx)).await;
-    }
-
     /// Whether the ring has already said that something is there to receive. Makes no system call.
     pub fn is_readable(&self) -> bool {
         self.readable.get()

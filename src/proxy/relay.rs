@@ -125,7 +125,9 @@ impl Relay<'_> {
         while !self.reader.is_done() {
             if turn >= TURN_BYTES {
                 turn = 0;
-                self.to.socket.give_way().await;
+                // Through the ring, which is what lets the worker's other tasks run; a receiver that takes nothing still
+                // times out here.
+                self.to.writable().await?;
             }
             if !starved {
                 let (consumed, needs_more, left) = self.forward(pending, &[])?;
@@ -268,7 +270,9 @@ impl Relay<'_> {
         while left > 0 || pipe.held() > 0 {
             if turn >= TURN_BYTES {
                 turn = 0;
-                self.to.socket.give_way().await;
+                // Through the ring, which is what lets the worker's other tasks run; a receiver that takes nothing still
+                // times out here.
+                self.to.writable().await?;
             }
             if pipe.held() == 0 {
                 let len = usize::try_from(left).unwrap_or(usize::MAX).min(TURN_BYTES);
