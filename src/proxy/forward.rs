@@ -431,7 +431,8 @@ impl Forward<'_> {
                 attempt.status = failure.status();
             }
             // Nothing was sent, so that another server may be tried whatever the request is.
-            if !self.retries(&failure) || !self.tries_left(tried, began) {
+            let another = tried.len() < servers.peers.len();
+            if !another || !self.retries(&failure) || !self.tries_left(tried, began) {
                 return Err(Failed::Upstream(failure));
             }
         }
