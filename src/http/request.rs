@@ -63,18 +63,23 @@ impl RequestHead {
     /// # Errors
     /// The rule that the head breaks. `self` is then of no use.
     pub fn parse(&mut self, buffer: &[u8], limits: &HeadLimits) -> Result<(), Refusal> {
-        let mut fields = std::mem::take(&mut self.fields);
-        fields.clear();
-        *self = Self {
-            fields,
-            len: u32::try_from(buffer.len()).map_err(|_| Refusal::HeadTooLarge)?,
-            ..Self::default()
-        };
+        self.clear();
+        self.len = u32::try_from(buffer.len()).map_err(|_| Refusal::HeadTooLarge)?;
         let lf = memchr(b'\n', buffer).ok_or(Refusal::Malformed)?;
         let line = buffer[..lf].strip_suffix(b"\r").ok_or(Refusal::BareLf)?;
         let absolute = self.parse_line(line)?;
         fields::of_request(buffer, lf + 1, limits, &mut self.fields)?;
         self.judge_fields(buffer, limits, absolute)
+    }
+
+    /// Forgets everything, and keeps the allocation.
+    pub fn clear(&mut self) {
+        let mut fields = std::mem::take(&mut self.fields);
+        fields.clear();
+        *self = Self {
+            fields,
+            ..Self::default()
+        };
     }
 
     /// The value of the first field called `name` (lower case with `-` for `_`), for `$http_NAME`. A `_` in a field's name

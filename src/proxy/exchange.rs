@@ -20,7 +20,7 @@ use crate::net::{Loan, Socket};
 use super::fields;
 use super::relay::{End, Relay, RelayError};
 use super::request::{ClientFacts, Request, View};
-use super::slot::{Slot, Timer};
+use super::slot::{Slot, TimedOut, Timer};
 use super::upstream::Upstream;
 use super::worker::{Settings, Worker};
 
@@ -121,7 +121,7 @@ impl Exchange<'_> {
         let mut relay = Relay {
             from: client_end,
             to: upstream_end,
-            reader: BodyReader::new(request.head.framing),
+            reader: request.body.clone(),
             chunked: request.head.framing == Framing::Chunked,
             max_bytes: match self.location.client.max_body_size {
                 0 => u64::MAX,
@@ -169,6 +169,8 @@ impl Exchange<'_> {
             )
             .await
         };
+        // What is left of the body, should the front answer itself.
+        request.body = relay.reader;
         request.body_received.set(body_received.get());
         if let Some(attempt) = request.attempts.last_mut() {
             attempt.sent += upload_sent.get();
@@ -433,23 +435,30 @@ impl Exchange<'_> {
     }
 
     /// Waits for the server's next bytes, or the client's leaving.
+    ///
+    /// The server's time to answer begins when it has all of the request: an upload may take as long as it moves.
     async fn receive(&self, upstream: &Upstream, uploaded: &Cell<bool>) -> Result<Loan, Failed> {
+        let timeout = self.location.proxy.read_timeout;
+        let mut counting = uploaded.get();
         loop {
-            let wait = self.slot.timed(
-                Timer::UpstreamRead,
-                self.location.proxy.read_timeout,
-                |cx| {
-                    if upstream.socket.poll_readable(cx).is_ready() {
-                        return Poll::Ready(Ok(()));
-                    }
-                    if uploaded.get() && self.client.poll_hung_up(cx).is_ready() {
-                        return Poll::Ready(Err(Failed::ClientGone));
-                    }
-                    Poll::Pending
-                },
-            );
-            wait.await
-                .map_err(|_| Failed::Upstream(UpstreamFailure::ReadTimedOut))??;
+            let wait = self.slot.timed(Timer::UpstreamRead, timeout, |cx| {
+                if upstream.socket.poll_readable(cx).is_ready() {
+                    return Poll::Ready(Ok(()));
+                }
+                if uploaded.get() && self.client.poll_hung_up(cx).is_ready() {
+                    return Poll::Ready(Err(Failed::ClientGone));
+                }
+                if uploaded.get() && !counting {
+                    counting = true;
+                    self.slot.arm(Timer::UpstreamRead, Instant::now() + timeout);
+                }
+                Poll::Pending
+            });
+            match wait.await {
+                Ok(found) => found?,
+                Err(TimedOut) if !uploaded.get() => continue,
+                Err(TimedOut) => return Err(Failed::Upstream(UpstreamFailure::ReadTimedOut)),
+            }
             match upstream.socket.try_recv() {
                 Ok(Some(loan)) if loan.is_empty() => {
                     return Err(Failed::Upstream(UpstreamFailure::Closed));

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::config::model::{LocationIndex, ServerIndex};
 use crate::config::template::Lookup;
 use crate::config::variable::Variable;
+use crate::http::body::BodyReader;
 use crate::http::fields::set_cookie;
-use crate::http::head::Version;
+use crate::http::head::{Framing, Version};
 use crate::http::request::RequestHead;
 use crate::http::response::ResponseHead;
 use crate::http::rewrite::Rewrite;
@@ -64,6 +65,8 @@ pub(super) struct Request {
     /// The head as it came.
     pub(super) bytes: Vec<u8>,
     pub(super) head: RequestHead,
+    /// Where in its body the request is.
+    pub(super) body: BodyReader,
     /// The response head as it came, empty before it does.
     pub(super) response_bytes: Vec<u8>,
     pub(super) response: ResponseHead,
@@ -101,6 +104,7 @@ impl Request {
         Self {
             bytes: Vec::new(),
             head: RequestHead::default(),
+            body: BodyReader::new(Framing::None),
             response_bytes: Vec::new(),
             response: ResponseHead::default(),
             rewrite: Rewrite::default(),
@@ -128,8 +132,11 @@ impl Request {
     /// Makes it ready for the next request and keeps the allocations.
     pub(super) fn reset(&mut self) {
         self.bytes.clear();
+        // Its spans belong to the bytes, and bytes that never become a head are shown in logs, too.
+        self.head.clear();
         self.response_bytes.clear();
         self.rewrite.clear();
+        self.body = BodyReader::new(Framing::None);
         self.path.clear();
         self.host.clear();
         self.captures.clear();
