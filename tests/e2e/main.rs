@@ -5,6 +5,7 @@ mod front;
 #[allow(dead_code)] // each group of tests uses its own part
 mod peer;
 
+mod answers;
 mod bodies;
 mod messages;
 mod smoke;
