@@ -63,18 +63,14 @@ impl Pipe {
         Ok(n)
     }
 
-    /// Moves what the pipe holds into the socket; `more` says that more follows at once.
+    /// Moves what the pipe holds into the socket. Never announces that more follows: nobody knows when it does, and the
+    /// kernel would hold the last, unfilled segment back for 200 ms.
     ///
     /// # Errors
     /// `WouldBlock` if the socket takes nothing now; `BrokenPipe` and the like if it is gone.
-    pub fn drain(&mut self, to: &Socket, more: bool) -> io::Result<usize> {
-        let flags = if more {
-            flags() | SpliceFFlags::SPLICE_F_MORE
-        } else {
-            flags()
-        };
+    pub fn drain(&mut self, to: &Socket) -> io::Result<usize> {
         let (read, _) = self.ends();
-        let n = splice(read, None, to, None, self.held, flags)?;
+        let n = splice(read, None, to, None, self.held, flags())?;
         self.held -= n;
         Ok(n)
     }

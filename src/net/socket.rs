@@ -1,7 +1,6 @@
 //! A connected stream socket.
 
 use std::cell::Cell;
-use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -136,12 +135,6 @@ impl Socket {
     /// Ready when a send would take something, or fail.
     pub fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.writing.poll(self.as_fd(), WRITABLE, cx).map(|_| ())
-    }
-
-    /// Lets every other task of the worker run and its entries be submitted. A task that never waits for the ring starves
-    /// the others.
-    pub async fn give_way(&self) {
-        poll_fn(|cx| self.poll_writable(cx)).await;
     }
 
     /// Ready when something is there that nobody asked for: bytes, the end or an error. Unlike [`Socket::poll_readable`]

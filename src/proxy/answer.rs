@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use crate::config::model::{Location, Return};
 use crate::http::answer::{page, reason};
-use crate::http::body::{BodyReader, Event};
+use crate::http::body::Event;
 use crate::http::head::Framing;
 use crate::http::request::Method;
 
 use super::client::Client;
 use super::fields;
 use super::relay::End;
-use super::request::{BodyTaken, Request};
+use super::request::Request;
 use super::slot::Timer;
 use super::worker::Settings;
 
@@ -142,13 +142,7 @@ impl Client {
 
     /// Reads the rest of the request's body and throws it away. False if that is not worth it, or fails.
     async fn discard_body(&mut self, request: &Request, location: &Location) -> bool {
-        match request.body_taken {
-            BodyTaken::Nothing => {}
-            // Where the next request begins is not known any more.
-            BodyTaken::Part => return false,
-            BodyTaken::All => return true,
-        }
-        let mut reader = BodyReader::new(request.head.framing);
+        let mut reader = request.body.clone();
         if request.head.expect_continue
             || matches!(request.head.framing, Framing::Length(n) if n > DISCARD_MAX)
         {

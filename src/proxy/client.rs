@@ -6,6 +6,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use crate::config::model::{Action, Level, Location};
+use crate::http::body::BodyReader;
 use crate::http::refusal::Refusal;
 use crate::http::scan::{HeadScanner, Scan};
 use crate::net::{Accepted, Peek, Socket};
@@ -384,6 +385,7 @@ impl Client {
         if let Err(refusal) = request.head.parse(&request.bytes, &limits) {
             return self.refuse(settings, request, refusal).await;
         }
+        request.body = BodyReader::new(request.head.framing);
         let routed = match route(
             &self.worker,
             settings,

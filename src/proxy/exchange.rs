@@ -20,8 +20,8 @@ use crate::observe::cause::Cause;
 
 use super::fields;
 use super::relay::{End, Relay, RelayError};
-use super::request::{BodyTaken, ClientFacts, Request, View};
-use super::slot::{Slot, Timer};
+use super::request::{ClientFacts, Request, View};
+use super::slot::{Slot, TimedOut, Timer};
 use super::upstream::Upstream;
 use super::worker::{Settings, Worker};
 
@@ -122,7 +122,7 @@ impl Exchange<'_> {
         let mut relay = Relay {
             from: client_end,
             to: upstream_end,
-            reader: BodyReader::new(request.head.framing),
+            reader: request.body.clone(),
             chunked: request.head.framing == Framing::Chunked,
             max_bytes: match self.location.client.max_body_size {
                 0 => u64::MAX,
@@ -143,26 +143,34 @@ impl Exchange<'_> {
             left
         };
         let has_body = !relay.reader.is_done();
-        request.body_taken = if has_body {
-            BodyTaken::Part
-        } else {
-            BodyTaken::All
-        };
         let result = if has_body || !left.is_empty() {
             let upload = Box::pin(async {
                 upstream_end.send(&left).await?;
                 relay.run(buffered).await
             });
-            let response = self.respond(upstream, request, asked, &uploaded, &continued);
+            let response = self.respond(
+                upstream,
+                request,
+                asked,
+                &uploaded,
+                &continued,
+                &body_received,
+            );
             both(upload, response, &uploaded, &continued, &body_received).await
         } else {
             uploaded.set(true);
-            self.respond(upstream, request, asked, &uploaded, &continued)
-                .await
+            self.respond(
+                upstream,
+                request,
+                asked,
+                &uploaded,
+                &continued,
+                &body_received,
+            )
+            .await
         };
-        if relay.reader.is_done() {
-            request.body_taken = BodyTaken::All;
-        }
+        // What is left of the body, should the front answer itself.
+        request.body = relay.reader;
         request.body_received.set(body_received.get());
         if let Some(attempt) = request.attempts.last_mut() {
             attempt.sent += upload_sent.get();
@@ -264,6 +272,18 @@ impl Exchange<'_> {
         !rendered("upgrade").is_empty() && fields::names_upgrade(&rendered("connection"))
     }
 
+    /// Whether a 101 switches to a protocol that the client asked for (rule 29).
+    fn switches_as_asked(&self, request: &Request) -> bool {
+        let (Some(asked), Some(answered)) = (request.head.upgrade, request.response.upgrade) else {
+            return false;
+        };
+        let answered = answered.of(&request.response_bytes).trim_ascii();
+        asked
+            .of(&request.bytes)
+            .split(|&b| b == b',')
+            .any(|protocol| protocol.trim_ascii().eq_ignore_ascii_case(answered))
+    }
+
     /// Reads response heads until the final one and relays what it has to.
     async fn respond(
         &self,
@@ -272,6 +292,7 @@ impl Exchange<'_> {
         asked: Asked,
         uploaded: &Cell<bool>,
         continued: &Cell<bool>,
+        body_received: &Cell<u64>,
     ) -> Result<Answered, Failed> {
         let began = Instant::now();
         let client = End {
@@ -353,11 +374,19 @@ impl Exchange<'_> {
             }
             upstream.succeeded();
             if status == 101 {
+                if !self.switches_as_asked(request) {
+                    return Err(Failed::Upstream(UpstreamFailure::InvalidHead(
+                        Refusal::SwitchUnasked,
+                    )));
+                }
                 let rest = bytes[end..].to_vec();
                 drop(loan);
                 return self.begin_tunnel(request, client, rest).await;
             }
-            let client_reusable = self.client_reusable(request);
+            // A body that nobody takes any more, or that may not come (rule 28), leaves the client's next bytes unclear.
+            let body_lost = !uploaded.get()
+                && (!request.response.keep_alive || !continued.get() && body_received.get() == 0);
+            let client_reusable = !body_lost && self.client_reusable(request);
             self.write_response(request, client_reusable);
             request.status = status;
             let (moved, sent) = (Cell::new(0), Cell::new(0));
@@ -412,23 +441,30 @@ impl Exchange<'_> {
     }
 
     /// Waits for the server's next bytes, or the client's leaving.
+    ///
+    /// The server's time to answer begins when it has all of the request: an upload may take as long as it moves.
     async fn receive(&self, upstream: &Upstream, uploaded: &Cell<bool>) -> Result<Loan, Failed> {
+        let timeout = self.location.proxy.read_timeout;
+        let mut counting = uploaded.get();
         loop {
-            let wait = self.slot.timed(
-                Timer::UpstreamRead,
-                self.location.proxy.read_timeout,
-                |cx| {
-                    if upstream.socket.poll_readable(cx).is_ready() {
-                        return Poll::Ready(Ok(()));
-                    }
-                    if uploaded.get() && self.client.poll_hung_up(cx).is_ready() {
-                        return Poll::Ready(Err(Failed::ClientGone));
-                    }
-                    Poll::Pending
-                },
-            );
-            wait.await
-                .map_err(|_| Failed::Upstream(UpstreamFailure::ReadTimedOut))??;
+            let wait = self.slot.timed(Timer::UpstreamRead, timeout, |cx| {
+                if upstream.socket.poll_readable(cx).is_ready() {
+                    return Poll::Ready(Ok(()));
+                }
+                if uploaded.get() && self.client.poll_hung_up(cx).is_ready() {
+                    return Poll::Ready(Err(Failed::ClientGone));
+                }
+                if uploaded.get() && !counting {
+                    counting = true;
+                    self.slot.arm(Timer::UpstreamRead, Instant::now() + timeout);
+                }
+                Poll::Pending
+            });
+            match wait.await {
+                Ok(found) => found?,
+                Err(TimedOut) if !uploaded.get() => continue,
+                Err(TimedOut) => return Err(Failed::Upstream(UpstreamFailure::ReadTimedOut)),
+            }
             match upstream.socket.try_recv() {
                 Ok(Some(loan)) if loan.is_empty() => {
                     return Err(Failed::Upstream(UpstreamFailure::Closed));

@@ -136,7 +136,9 @@ impl Relay<'_> {
         while !self.reader.is_done() {
             if turn >= TURN_BYTES {
                 turn = 0;
-                self.to.socket.give_way().await;
+                // Through the ring, which is what lets the worker's other tasks run; a receiver that takes nothing still
+                // times out here.
+                self.to.writable().await?;
             }
             if !starved {
                 let (consumed, needs_more, left) = self.forward(pending, &[])?;
@@ -279,7 +281,9 @@ impl Relay<'_> {
         while left > 0 || pipe.held() > 0 {
             if turn >= TURN_BYTES {
                 turn = 0;
-                self.to.socket.give_way().await;
+                // Through the ring, which is what lets the worker's other tasks run; a receiver that takes nothing still
+                // times out here.
+                self.to.writable().await?;
             }
             if pipe.held() == 0 {
                 let len = usize::try_from(left).unwrap_or(usize::MAX).min(TURN_BYTES);
@@ -300,7 +304,7 @@ impl Relay<'_> {
                     Err(error) => return Err(RelayError::Source(error)),
                 }
             } else {
-                match pipe.drain(self.to.socket, left > 0 && left < u64::MAX / 2) {
+                match pipe.drain(self.to.socket) {
                     Ok(n) => self.count(n as u64, n as u64),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                         self.to.writable().await?

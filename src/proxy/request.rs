@@ -9,8 +9,9 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::config::model::{LocationIndex, ServerIndex};
 use crate::config::template::Lookup;
 use crate::config::variable::Variable;
+use crate::http::body::BodyReader;
 use crate::http::fields::set_cookie;
-use crate::http::head::Version;
+use crate::http::head::{Framing, Version};
 use crate::http::request::RequestHead;
 use crate::http::response::ResponseHead;
 use crate::http::rewrite::Rewrite;
@@ -62,21 +63,13 @@ pub(super) struct PinFacts {
     pub(super) requests: u64,
 }
 
-/// How much of a request's body was taken from what the client sent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum BodyTaken {
-    #[default]
-    Nothing,
-    /// What comes next from the client is in the middle of it.
-    Part,
-    All,
-}
-
 /// One request, from its head to its log line. Reused by the worker, so that a warmed-up request allocates nothing.
 pub(super) struct Request {
     /// The head as it came.
     pub(super) bytes: Vec<u8>,
     pub(super) head: RequestHead,
+    /// Where in its body the request is.
+    pub(super) body: BodyReader,
     /// The response head as it came, empty before it does.
     pub(super) response_bytes: Vec<u8>,
     pub(super) response: ResponseHead,
@@ -105,7 +98,6 @@ pub(super) struct Request {
     pub(super) body_sent: Cell<u64>,
     /// Body bytes that the client sent.
     pub(super) body_received: Cell<u64>,
-    pub(super) body_taken: BodyTaken,
     /// `$pipe`: its head was there before the answer to the request before it was complete.
     pub(super) pipelined: bool,
     id: OnceCell<[u8; 32]>,
@@ -116,6 +108,7 @@ impl Request {
         Self {
             bytes: Vec::new(),
             head: RequestHead::default(),
+            body: BodyReader::new(Framing::None),
             response_bytes: Vec::new(),
             response: ResponseHead::default(),
             rewrite: Rewrite::default(),
@@ -135,7 +128,6 @@ impl Request {
             sent: Cell::new(0),
             body_sent: Cell::new(0),
             body_received: Cell::new(0),
-            body_taken: BodyTaken::Nothing,
             pipelined: false,
             id: OnceCell::new(),
         }
@@ -148,9 +140,11 @@ impl Request {
             // One huge token shall not be remembered for ever.
             bytes.shrink_to(KEPT_BYTES);
         }
+        // Its spans belong to the bytes, and bytes that never become a head are shown in logs, too.
         self.head.clear();
         self.response.clear();
         self.rewrite.clear();
+        self.body = BodyReader::new(Framing::None);
         self.path.clear();
         self.host.clear();
         self.captures.clear();
@@ -163,7 +157,6 @@ impl Request {
         self.sent.set(0);
         self.body_sent.set(0);
         self.body_received.set(0);
-        self.body_taken = BodyTaken::Nothing;
         self.pipelined = false;
         self.id.take();
     }

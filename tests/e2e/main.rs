@@ -2,10 +2,15 @@
 
 #[allow(dead_code)] // each group of tests uses its own part
 mod front;
+#[allow(dead_code)] // each group of tests uses its own part
+mod peer;
 
+mod answers;
+mod bodies;
 mod clients;
 mod endings;
 mod limits;
+mod messages;
 mod pins;
 mod secrets;
 mod site;

@@ -1,0 +1,595 @@
+//! Bodies: of every length and framing, whole or not at all, streamed, with bounded memory, and nothing left behind.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier};
+use std::time::Duration;
+
+use ntlm_origin::{Origin, OriginOptions};
+
+use crate::front::{Front, eventually};
+use crate::peer::{Peer, Server, alphabet, assert_same, numbered};
+
+const KIB: usize = 1 << 10;
+const MIB: usize = 1 << 20;
+
+/// Around the scratch buffer's size, the size from which bodies are spliced, and a pipe's.
+const LENGTHS: [usize; 10] = [
+    0,
+    1,
+    31 * KIB,
+    32 * KIB,
+    64 * KIB - 1,
+    64 * KIB,
+    64 * KIB + 1,
+    256 * KIB + 1,
+    MIB,
+    20 * MIB,
+];
+
+fn origin() -> Origin {
+    Origin::start(OriginOptions::default()).expect("the origin starts")
+}
+
+/// A front without a limit for bodies, before one server.
+fn front(server: std::net::SocketAddr) -> Front {
+    front_with(server, "")
+}
+
+fn front_with(server: std::net::SocketAddr, more: &str) -> Front {
+    Front::start_main("worker_processes 1;", &configuration(server, more))
+}
+
+fn configuration(server: std::net::SocketAddr, more: &str) -> String {
+    format!(
+        "client_max_body_size 0;
+         upstream origin {{ server {server}; }}
+         server {{ listen 127.0.0.1:0; {more} location / {{ proxy_pass http://origin; }} }}"
+    )
+}
+
+/// Sends `body` in chunks of `size` bytes, the last one smaller.
+fn send_chunked(peer: &mut Peer, body: &[u8], size: usize) {
+    for chunk in body.chunks(size) {
+        let head = format!("{:x}\r\n", chunk.len());
+        peer.send([head.as_bytes(), chunk, b"\r\n"].concat());
+    }
+    peer.send("0\r\n\r\n");
+}
+
+/// Resident memory of a process in bytes.
+fn resident(front: &Front) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", front.pid())).expect("status");
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .expect("resident memory");
+    let kib: usize = line
+        .trim()
+        .trim_end_matches(" kB")
+        .parse()
+        .expect("a number");
+    kib * KIB
+}
+
+#[test]
+fn answers_of_every_length_and_framing_arrive_whole() {
+    let origin = origin();
+    let front = front(origin.addr());
+    let mut kept = Peer::connect(front.addr(0));
+    for length in LENGTHS {
+        let wanted = alphabet(length);
+        let answer = kept.get(&format!("/bytes/{length}"));
+        assert_eq!(
+            answer.head.field("content-length"),
+            Some(&*length.to_string())
+        );
+        assert_same(&answer.body, &wanted, "by length");
+        let answer = kept.get(&format!("/chunked/{length}"));
+        assert_eq!(answer.head.field("transfer-encoding"), Some("chunked"));
+        assert_same(&answer.body, &wanted, "chunked");
+        let answer = Peer::connect(front.addr(0)).get(&format!("/close/{length}"));
+        assert_eq!(answer.head.field("connection"), Some("close"));
+        assert_eq!(answer.head.field("transfer-encoding"), None);
+        assert_same(&answer.body, &wanted, "until the close");
+    }
+    assert_eq!(front.error_log().matches("[error]").count(), 0);
+}
+
+#[test]
+fn requests_of_every_length_and_framing_arrive_whole() {
+    let origin = origin();
+    let front = front(origin.addr());
+    let mut peer = Peer::connect(front.addr(0));
+    for length in LENGTHS {
+        for chunk in [0, 1000, 50_000, MIB] {
+            if length > MIB && chunk == 1000 {
+                continue; // takes long and shows nothing new
+            }
+            let body = numbered(length);
+            let framing = match chunk {
+                0 => format!("Content-Length: {length}"),
+                _ => "Transfer-Encoding: chunked".to_owned(),
+            };
+            // The body comes back while it goes out, so that both have to be read and written at once.
+            let mut sender = peer.another();
+            let sent = body.clone();
+            let sending = std::thread::spawn(move || {
+                sender.send(format!(
+                    "POST /mirror HTTP/1.1\r\nHost: test\r\n{framing}\r\n\r\n"
+                ));
+                match chunk {
+                    0 => sender.send(&sent),
+                    _ => send_chunked(&mut sender, &sent, chunk),
+                }
+            });
+            let answer = peer.answer();
+            sending.join().expect("the sender");
+            assert_eq!(answer.status(), 200);
+            assert_same(
+                &answer.body,
+                &body,
+                &format!("{length} in chunks of {chunk}"),
+            );
+        }
+    }
+    assert_eq!(
+        origin.accepted(),
+        1,
+        "every request left its connection clean"
+    );
+}
+
+#[test]
+fn chunks_of_one_byte_with_extensions_and_trailers_become_a_plain_body() {
+    let server = Server::bind();
+    let front = front(server.addr());
+    let mut client = Peer::connect(front.addr(0));
+    client.send("POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: Chunked\r\n\r\n");
+    let body = numbered(3000);
+    let mut framed = Vec::new();
+    for (i, byte) in body.iter().enumerate() {
+        let extension = if i % 50 == 0 { ";name=\"a;b\"" } else { "" };
+        framed.extend_from_slice(format!("1{extension}\r\n").as_bytes());
+        framed.push(*byte);
+        framed.extend_from_slice(b"\r\n");
+    }
+    framed.extend_from_slice(b"000;last\r\nX-Trailer: dropped\r\nAuthorization: NTLM x\r\n\r\n");
+    client.send(&framed);
+    let mut upstream = server.accept();
+    let head = upstream.head();
+    assert!(head.has("Transfer-Encoding: chunked"), "{}", head.text);
+    let got = upstream.chunked();
+    assert_same(&got.data, &body, "upstream");
+
+    // The same on the way back.
+    upstream.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+    upstream.send(&framed);
+    let answer = client.head();
+    assert!(answer.has("Transfer-Encoding: chunked"), "{}", answer.text);
+    assert_same(&client.chunked().data, &body, "to the client");
+
+    // Nothing of it is left on either connection.
+    client.send("GET /next HTTP/1.1\r\nHost: test\r\n\r\n");
+    assert_eq!(upstream.head().line(), "GET /next HTTP/1.1");
+    upstream.send("HTTP/1.1 204 No Content\r\n\r\n");
+    assert_eq!(client.answer().status(), 204);
+}
+
+#[test]
+fn a_chunk_that_comes_byte_by_byte_is_read_at_every_cut() {
+    let server = Server::bind();
+    let front = front(server.addr());
+    let mut client = Peer::connect(front.addr(0));
+    let request = "POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n\
+                   3;x=y\r\nabc\r\n00a\r\n0123456789\r\n0\r\nA: b\r\n\r\n";
+    let mut sender = client.another();
+    let sending = std::thread::spawn(move || {
+        for byte in request.bytes() {
+            sender.send([byte]);
+        }
+    });
+    let mut upstream = server.accept();
+    upstream.head();
+    assert_eq!(upstream.chunked().data, b"abc0123456789");
+    sending.join().expect("the sender");
+    for byte in request
+        .replace("POST / HTTP/1.1\r\nHost: test", "HTTP/1.1 200 OK")
+        .bytes()
+    {
+        upstream.send([byte]);
+    }
+    assert_eq!(client.answer().body, b"abc0123456789");
+}
+
+#[test]
+fn large_chunks_are_framed_anew() {
+    let server = Server::bind();
+    let front = front(server.addr());
+    let mut client = Peer::connect(front.addr(0));
+    let body = numbered(5 * MIB);
+    let mut sender = client.another();
+    let sent = body.clone();
+    let sending = std::thread::spawn(move || {
+        sender.send("PUT / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n");
+        // Large and small ones by turns: into a pipe, and through the buffer.
+        let mut rest = &sent[..];
+        for size in [700_000, 3, 40_000, 32_767, 32_768, 2 * MIB]
+            .into_iter()
+            .cycle()
+        {
+            let chunk = &rest[..size.min(rest.len())];
+            rest = &rest[chunk.len()..];
+            sender.send(format!("{:X};ext\r\n", chunk.len()));
+            sender.send(chunk);
+            sender.send("\r\n");
+            if rest.is_empty() {
+                break;
+            }
+        }
+        sender.send("0\r\n\r\n");
+    });
+    let mut upstream = server.accept();
+    upstream.head();
+    let got = upstream.chunked();
+    sending.join().expect("the sender");
+    assert_same(&got.data, &body, "upstream");
+    upstream.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    assert_eq!(client.answer().text(), "ok");
+}
+
+#[test]
+fn every_piece_goes_on_at_once_in_both_directions() {
+    let origin = origin();
+    let front = front(origin.addr());
+    let large = numbered(100 * KIB);
+    for framing in ["Content-Length: 1000000000", "Transfer-Encoding: chunked"] {
+        let mut peer = Peer::connect(front.addr(0));
+        peer.send(format!(
+            "POST /mirror HTTP/1.1\r\nHost: test\r\n{framing}\r\n\r\n"
+        ));
+        assert_eq!(peer.head().status(), 200);
+        // Nothing more is sent before this much has come back.
+        for piece in [&b"a"[..], b"bc", &large, b"d", &large[..40_000], b"e"] {
+            if framing.starts_with('T') {
+                peer.send(format!("{:x}\r\n", piece.len()));
+            }
+            peer.send(piece);
+            if framing.starts_with('T') {
+                peer.send("\r\n");
+            }
+            let mut back = Vec::new();
+            while back.len() < piece.len() {
+                let size = String::from_utf8(peer.until(b"\r\n")).expect("a size");
+                let size = usize::from_str_radix(&size, 16).expect("a size");
+                back.append(&mut peer.take(size));
+                peer.take(2);
+            }
+            assert_same(&back, piece, framing);
+        }
+    }
+}
+
+#[test]
+fn a_slow_reader_slows_the_server_and_fills_no_memory() {
+    const ALL: usize = 96 * MIB;
+    let server = Server::bind();
+    let front = front(server.addr());
+    for framing in [
+        "Content-Length: 100663296\r\n",
+        "Transfer-Encoding: chunked\r\n",
+        "",
+    ] {
+        let mut client = Peer::connect(front.addr(0));
+        // So that the kernel holds less than what is sent by far.
+        client
+            .socket()
+            .set_recv_buffer_size(64 * KIB)
+            .expect("a smaller buffer");
+        client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
+        let mut upstream = server.accept();
+        upstream.head();
+        let before = resident(&front);
+        let sent = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&sent);
+        let piece = numbered(MIB);
+        let wanted = piece.clone();
+        let sending = std::thread::spawn(move || {
+            upstream.send(format!("HTTP/1.1 200 OK\r\n{framing}\r\n"));
+            let chunked = framing.starts_with('T');
+            for _ in 0..ALL / MIB {
+                if chunked {
+                    upstream.send("100000\r\n");
+                }
+                upstream.send(&piece);
+                counted.fetch_add(MIB, Ordering::Relaxed);
+                if chunked {
+                    upstream.send("\r\n");
+                }
+            }
+            if chunked {
+                upstream.send("0\r\n\r\n");
+            }
+        });
+        client.head();
+        // The server can send no more when nothing has moved for a while.
+        let mut last = (0, 0);
+        eventually("the server is held back", || {
+            std::thread::sleep(Duration::from_millis(20));
+            let now = sent.load(Ordering::Relaxed);
+            last = if now == last.0 {
+                (now, last.1 + 1)
+            } else {
+                (now, 0)
+            };
+            (last.1 == 15).then_some(())
+        });
+        let held = sent.load(Ordering::Relaxed);
+        assert!(held < ALL / 2, "{held} bytes went out to nobody");
+        let grown = resident(&front).saturating_sub(before);
+        assert!(
+            grown < 8 * MIB,
+            "{grown} bytes of memory for one slow reader"
+        );
+        for i in 0..ALL / MIB {
+            if framing.starts_with('T') {
+                // Chunks may be cut anew, so that they are read one by one.
+                break;
+            }
+            assert_same(&client.take(MIB), &wanted, &format!("MiB {i}"));
+        }
+        if framing.starts_with('T') {
+            assert_eq!(client.chunked().data.len(), ALL);
+        }
+        sending.join().expect("the sender");
+    }
+}
+
+#[test]
+fn a_slow_server_slows_the_uploading_client_and_fills_no_memory() {
+    const ALL: usize = 96 * MIB;
+    let server = Server::bind();
+    let front = front(server.addr());
+    let mut client = Peer::connect(front.addr(0));
+    client.send(format!(
+        "PUT / HTTP/1.1\r\nHost: test\r\nContent-Length: {ALL}\r\n\r\n"
+    ));
+    let mut upstream = server.accept();
+    upstream
+        .socket()
+        .set_recv_buffer_size(64 * KIB)
+        .expect("a smaller buffer");
+    upstream.head();
+    let before = resident(&front);
+    let sent = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&sent);
+    let mut sender = client.another();
+    let piece = numbered(MIB);
+    let wanted = piece.clone();
+    let sending = std::thread::spawn(move || {
+        for _ in 0..ALL / MIB {
+            sender.send(&piece);
+            counted.fetch_add(MIB, Ordering::Relaxed);
+        }
+    });
+    let mut last = (0, 0);
+    eventually("the client is held back", || {
+        std::thread::sleep(Duration::from_millis(20));
+        let now = sent.load(Ordering::Relaxed);
+        last = if now == last.0 {
+            (now, last.1 + 1)
+        } else {
+            (now, 0)
+        };
+        (last.1 == 15).then_some(())
+    });
+    let held = sent.load(Ordering::Relaxed);
+    assert!(held < ALL / 2, "{held} bytes went out to nobody");
+    let grown = resident(&front).saturating_sub(before);
+    assert!(
+        grown < 8 * MIB,
+        "{grown} bytes of memory for one slow server"
+    );
+    for i in 0..ALL / MIB {
+        assert_same(&upstream.take(MIB), &wanted, &format!("MiB {i}"));
+    }
+    sending.join().expect("the sender");
+    upstream.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    assert_eq!(client.answer().text(), "ok");
+}
+
+#[test]
+fn a_body_cut_short_never_looks_complete() {
+    let server = Server::bind();
+    let front = front(server.addr());
+    let large = numbered(300 * KIB);
+    // head and what is sent of the body; what arrives of it
+    let chunk =
+        |announced: usize, sent: &[u8]| [format!("{announced:x}\r\n").as_bytes(), sent].concat();
+    let cases: [(&str, Vec<u8>); 7] = [
+        ("Content-Length: 10", b"12345".to_vec()),
+        ("Content-Length: 10", Vec::new()),
+        ("Content-Length: 1000000", large.clone()),
+        ("Transfer-Encoding: chunked", chunk(10, b"12345")),
+        ("Transfer-Encoding: chunked", chunk(5, b"12345\r\n")),
+        ("Transfer-Encoding: chunked", chunk(5, b"12345\r\n0\r\n")),
+        ("Transfer-Encoding: chunked", chunk(1_000_000, &large)),
+    ];
+    for (framing, sent) in cases {
+        let mut client = Peer::connect(front.addr(0));
+        client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
+        let mut upstream = server.accept();
+        upstream.head();
+        upstream.send(format!("HTTP/1.1 200 OK\r\n{framing}\r\n\r\n"));
+        upstream.send(&sent);
+        upstream.finish();
+        assert_eq!(client.head().status(), 200);
+        let got = client.rest();
+        match framing.strip_prefix("Content-Length: ") {
+            Some(length) => assert!(got.len() < length.parse().expect("a length")),
+            None => assert!(!got.ends_with(b"0\r\n\r\n"), "{framing}"),
+        }
+        upstream.ends();
+    }
+    let log = front.error_log();
+    assert_eq!(
+        log.matches("upstream prematurely closed connection while reading upstream")
+            .count(),
+        7,
+        "{log}"
+    );
+}
+
+#[test]
+fn a_request_body_cut_short_never_looks_complete() {
+    let server = Server::bind();
+    let front = front(server.addr());
+    for (framing, sent) in [
+        ("Content-Length: 10", "12345"),
+        ("Content-Length: 1000000", "12345"),
+        ("Transfer-Encoding: chunked", "a\r\n12345"),
+        ("Transfer-Encoding: chunked", "5\r\n12345\r\n"),
+        ("Transfer-Encoding: chunked", "5\r\n12345\r\n0\r\n"),
+    ] {
+        let mut client = Peer::connect(front.addr(0));
+        client.send(format!(
+            "POST / HTTP/1.1\r\nHost: test\r\n{framing}\r\n\r\n{sent}"
+        ));
+        let mut upstream = server.accept();
+        upstream.head();
+        client.finish();
+        let got = upstream.rest();
+        assert!(got.len() < 25 && !got.ends_with(b"0\r\n\r\n"), "{framing}");
+        client.ends();
+    }
+}
+
+#[test]
+fn pipes_go_back_and_no_descriptor_is_left() {
+    let origin = origin();
+    let front = front_with(origin.addr(), "keepalive_timeout 0;");
+    let (sockets, pipes) = (front.sockets(), front.pipes());
+    assert_eq!(pipes, front.pipes());
+    for _ in 0..2 {
+        // More at once than pipes are kept, each stuck in the middle of its body.
+        let mut clients: Vec<Peer> = (0..100)
+            .map(|_| {
+                let mut client = Peer::connect(front.addr(0));
+                client.send("GET /bytes/8000000 HTTP/1.1\r\nHost: test\r\n\r\n");
+                client
+            })
+            .collect();
+        for client in &mut clients {
+            assert_eq!(client.head().status(), 200);
+        }
+        eventually("all bodies are in pipes", || {
+            (front.pipes() > pipes + 2 * 64).then_some(())
+        });
+        let wanted = alphabet(8_000_000);
+        // A few leave; their pipes hold bytes and must not be used again.
+        let leaving = clients.split_off(90);
+        drop(leaving);
+        for client in &mut clients {
+            assert_same(&client.take(wanted.len()), &wanted, "in parallel");
+            client.ends();
+        }
+        drop(clients);
+        eventually("surplus pipes are closed", || {
+            (front.pipes() <= pipes + 2 * 64).then_some(())
+        });
+    }
+    eventually("the origin sees its connections end or rest", || {
+        (origin.connections() <= 32).then_some(())
+    });
+    origin.close_idle();
+    eventually("no socket is left", || {
+        (front.sockets() == sockets).then_some(())
+    });
+}
+
+#[test]
+fn many_large_transfers_both_ways_at_once_stay_apart() {
+    let origin = origin();
+    let front = Front::start(&configuration(origin.addr(), ""));
+    const CLIENTS: usize = 24;
+    let together = Arc::new(Barrier::new(CLIENTS));
+    let threads: Vec<_> = (0..CLIENTS)
+        .map(|i| {
+            let mut peer = Peer::connect(front.addr(0));
+            let together = Arc::clone(&together);
+            std::thread::spawn(move || {
+                // Every client's bytes are its own.
+                let body: Vec<u8> = numbered(2 * MIB)
+                    .into_iter()
+                    .map(|byte| byte.wrapping_add(i as u8))
+                    .collect();
+                together.wait();
+                let mut sender = peer.another();
+                let sent = body.clone();
+                let sending = std::thread::spawn(move || {
+                    if i % 2 == 0 {
+                        sender.send("POST /mirror HTTP/1.1\r\nHost: test\r\nContent-Length: 2097152\r\n\r\n");
+                        sender.send(&sent);
+                    } else {
+                        sender.send("POST /mirror HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n");
+                        send_chunked(&mut sender, &sent, 100_000);
+                    }
+                });
+                let answer = peer.answer();
+                sending.join().expect("the sender");
+                assert_same(&answer.body, &body, "the client's own");
+            })
+        })
+        .collect();
+    for thread in threads {
+        thread.join().expect("a client");
+    }
+}
+
+#[test]
+fn a_gigabyte_announced_and_sent_slowly_reaches_the_server_piece_by_piece() {
+    // RPC over HTTP: two requests that never end, each a stream of small messages.
+    let server = Server::bind();
+    let front = front(server.addr());
+    let mut inbound = Peer::connect(front.addr(0));
+    inbound.send("RPC_IN_DATA /rpc/rpcproxy.dll?mail:6001 HTTP/1.1\r\nHost: test\r\nContent-Length: 1073741824\r\n\r\n");
+    let mut upstream = server.accept();
+    let head = upstream.head();
+    assert_eq!(
+        head.line(),
+        "RPC_IN_DATA /rpc/rpcproxy.dll?mail:6001 HTTP/1.1"
+    );
+    assert!(head.has("Content-Length: 1073741824"));
+    let began = std::time::Instant::now();
+    for i in 0..20 {
+        let message = numbered(100 + i);
+        inbound.send(&message);
+        assert_same(&upstream.take(message.len()), &message, "in");
+    }
+    // Held back in the kernel, a piece would wait for 200 ms.
+    assert!(
+        began.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        began.elapsed()
+    );
+
+    let mut outbound = Peer::connect(front.addr(0));
+    outbound.send("RPC_OUT_DATA /rpc/rpcproxy.dll?mail:6001 HTTP/1.1\r\nHost: test\r\nContent-Length: 4\r\n\r\nopen");
+    let mut upstream = server.accept();
+    upstream.head();
+    assert_eq!(upstream.take(4), b"open");
+    upstream.send("HTTP/1.1 200 Success\r\nContent-Length: 1073741824\r\n\r\n");
+    assert_eq!(outbound.head().line(), "HTTP/1.1 200 Success");
+    let began = std::time::Instant::now();
+    for i in 0..20 {
+        let message = numbered(100 + i);
+        upstream.send(&message);
+        assert_same(&outbound.take(message.len()), &message, "out");
+    }
+    assert!(
+        began.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        began.elapsed()
+    );
+    drop(outbound);
+    upstream.ends();
+}
