@@ -55,7 +55,7 @@ fn main() -> ExitCode {
 fn sources(options: &Options) -> config::Options {
     config::Options {
         prefix: options.prefix.clone(),
-        file: options.conf.clone(),
+        file: options.file.clone(),
         globals: options.globals.clone(),
         error_log: options.error_log.clone(),
     }
@@ -75,7 +75,8 @@ fn serve(config: Config, source: Source) -> ExitCode {
 
 /// `-t` and `-T`.
 fn test(options: &Options, dump: bool) -> ExitCode {
-    let file = options.conf.display();
+    let file = options.conf();
+    let file = file.display();
     let failed = |error: &dyn std::fmt::Display| {
         eprintln!("ntlmfront: [emerg] {error}");
         eprintln!("ntlmfront: configuration file {file} test failed");

@@ -2,5 +2,8 @@
 
 #[allow(dead_code)] // each group of tests uses its own part
 mod front;
+#[allow(dead_code)]
+mod prefix;
 
+mod cli;
 mod smoke;
