@@ -145,12 +145,10 @@ fn mistakes_are_named_with_file_and_line_as_nginx_names_them() {
         "events {}\nhttp { server { keepalive_timeout x; } }",
         "events {}\nhttp { server { tcp_nodelay maybe; } }",
         "events {}\nhttp { include no/such/file; }",
-        "events {}\nhttp { server { return 200 $no_such_variable; } }",
         "events {}\nhttp { server { location /a { } location /a { } } }",
         "events {}\nhttp { log_format a; }",
         "events {}\nhttp { access_log logs/a.log no_such_format; }",
         "worker_processes x;\nevents {}\nhttp { }",
-        "events {}\nhttp { server { location ~ ( { } } }",
         "events {}\nhttp { \"unclosed",
     ] {
         let prefix = Prefix::new();
@@ -176,6 +174,28 @@ fn mistakes_are_named_with_file_and_line_as_nginx_names_them() {
         );
     }
     assert!(different.is_empty(), "{different:#?}");
+}
+
+/// Where nginx names no line, and where its words are those of another regex library.
+#[test]
+fn mistakes_that_are_named_better() {
+    let prefix = Prefix::new();
+    for (text, message) in [
+        (
+            "server { return 200 $no_such_variable; }",
+            "unknown \"no_such_variable\" variable in FILE:3",
+        ),
+        (
+            "server { location ~ ( { } }",
+            "regular expression \"(\" cannot be used: unclosed group in FILE:3",
+        ),
+    ] {
+        prefix.write("front.conf", &format!("events {{}}\nhttp {{\n{text}\n}}"));
+        let ran = prefix.run(&["-t"]);
+        assert_eq!(ran.code, Some(1));
+        let message = message.replace("FILE", &prefix.name("front.conf"));
+        assert_eq!(emerg(&ran.stderr), message);
+    }
 }
 
 #[test]

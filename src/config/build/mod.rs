@@ -184,7 +184,7 @@ fn workers(directive: &Directive) -> Result<Option<usize>> {
         "auto" => Ok(None),
         text => match value::number(text) {
             Some(number @ 1..=1024) => Ok(Some(number as usize)),
-            _ => Err(directive.error("invalid value")),
+            _ => Err(directive.error_of("invalid value")),
         },
     }
 }
