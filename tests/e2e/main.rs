@@ -6,4 +6,6 @@ mod front;
 mod prefix;
 
 mod cli;
+mod process;
+mod signals;
 mod smoke;

@@ -291,12 +291,15 @@ pub(crate) fn get(address: SocketAddr, path: &str) -> io::Result<(u16, String)> 
     connection.rest()
 }
 
-/// A client connection, byte for byte.
+/// A connection, byte for byte.
 pub(crate) struct Plain(TcpStream);
 
 impl Plain {
     pub(crate) fn open(address: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+        Self::over(TcpStream::connect_timeout(&address, PATIENCE)?)
+    }
+
+    pub(crate) fn over(stream: TcpStream) -> io::Result<Self> {
         // A peer that is silent for so long has hung.
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
