@@ -28,10 +28,11 @@ impl Addresses {
         let mut opened = Vec::new();
         let mut next = self.next;
         for listener in listeners {
+            // Each `listen` on port 0 has a port of its own, and keeps it.
             let known = self
                 .open
                 .iter()
-                .find(|(address, ..)| *address == listener.address);
+                .find(|(address, id, _)| *address == listener.address && !ids.contains(id));
             if let Some((_, id, _)) = known {
                 ids.push(*id);
                 continue;

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -280,6 +280,12 @@ impl Drop for Daemon {
             let _ = kill(Pid::from_raw(self.0), Signal::SIGKILL);
         }
     }
+}
+
+/// A port that was free a moment ago. Only for those who need the same one twice.
+pub(crate) fn free_address() -> SocketAddr {
+    let probe = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    probe.local_addr().expect("a free port")
 }
 
 /// One GET over a connection of its own: the status and the body.

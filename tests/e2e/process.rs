@@ -7,17 +7,11 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use crate::front::{Front, eventually};
-use crate::prefix::{HELLO, Prefix, Ran, Running, get, is_root, nobody, run};
+use crate::prefix::{HELLO, Prefix, Ran, Running, free_address, get, is_root, nobody, run};
 
 /// A server on a fixed address.
 fn hello_on(address: SocketAddr) -> String {
     HELLO.replace("127.0.0.1:0", &address.to_string())
-}
-
-/// A port that was free a moment ago. Only for those who need the same one twice.
-fn free_address() -> SocketAddr {
-    let probe = TcpListener::bind("127.0.0.1:0").unwrap();
-    probe.local_addr().unwrap()
 }
 
 /// One line on standard error, status 1.
@@ -43,7 +37,7 @@ fn a_daemon_is_ready_when_its_starter_ends() {
         daemon.wait();
         assert!(get(address, "/").is_err());
         let mut left = prefix.files();
-        left.retain(|file| file != "logs/error.log" && file != "logs/access.log");
+        left.retain(|file| file != "logs/error.log");
         assert_eq!(
             left, before,
             "the pid file is gone, and nothing else is left"
@@ -136,10 +130,7 @@ fn in_front_the_pid_is_that_of_the_process_started() {
     assert_eq!(prefix.run(&["-s", "stop"]).code, Some(0));
     let ran = front.wait();
     assert_eq!((ran.code, &*ran.stdout, &*ran.stderr), (Some(0), "", ""));
-    assert_eq!(
-        prefix.files(),
-        ["front.conf", "logs/access.log", "logs/error.log"]
-    );
+    assert_eq!(prefix.files(), ["front.conf", "logs/error.log"]);
 }
 
 #[test]
@@ -201,10 +192,8 @@ fn logs_and_pid_files_without_permission_keep_it_from_starting() {
             &format!("open() \"{log}\" failed (13: Permission denied)"),
         );
         // A log that everyone may write, but a directory that not.
-        for log in ["logs/error.log", "logs/access.log"] {
-            prefix.write(log, "");
-            fs::set_permissions(prefix.path().join(log), Permissions::from_mode(0o666)).unwrap();
-        }
+        prefix.write("logs/error.log", "");
+        fs::set_permissions(&log, Permissions::from_mode(0o666)).unwrap();
         let pid = prefix.name("logs/front.pid");
         assert_refused(
             &run(prefix.front_as_nobody(&[])),

@@ -10,7 +10,7 @@ use ntlm_origin::client::Connection;
 use ntlm_origin::{Origin, OriginOptions};
 
 use crate::front::{Front, PATIENCE, eventually};
-use crate::prefix::{HELLO, Plain, get};
+use crate::prefix::{HELLO, Plain, free_address, get};
 
 /// A server that takes one request and answers when it is told.
 struct Held {
@@ -50,7 +50,8 @@ impl Held {
         let front = Front::start_main(
             main,
             &format!(
-                "server {{ listen 127.0.0.1:0; location / {{ proxy_pass http://{}; }}
+                "access_log logs/access.log;
+                 server {{ listen 127.0.0.1:0; location / {{ proxy_pass http://{}; }}
                  location /hello {{ return 200 hello; }} }}",
                 self.address
             ),
@@ -111,15 +112,18 @@ fn quit_finishes_what_is_in_flight_and_nothing_else() {
     let held = Held::start();
     let (mut front, mut client) = held.in_flight("worker_processes 2;");
     let address = front.addr(0);
-    let mut idle = Plain::open(address).unwrap();
+    let accepted = || {
+        let before = front.sockets();
+        let client = Plain::open(address).unwrap();
+        eventually("it is accepted", || (front.sockets() > before).then_some(()));
+        client
+    };
+    let mut idle = accepted();
     idle.send("GET /hello HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
     idle.read_until("hello").unwrap();
-    let mut silent = Plain::open(address).unwrap();
-    let mut begun = Plain::open(address).unwrap();
+    let mut silent = accepted();
+    let mut begun = accepted();
     begun.send("GET /hello HT").unwrap();
-    eventually("all of them are accepted", || {
-        (front.sockets() >= 8).then_some(())
-    });
     front.signal(Signal::SIGQUIT);
     assert_eq!(idle.read_to_end().unwrap(), b"", "closed at once");
     assert_eq!(silent.read_to_end().unwrap(), b"", "closed at once");
@@ -259,25 +263,43 @@ fn a_reload_brings_new_locations_servers_and_listeners() {
     eventually_says(&front, 0, "new");
     assert_eq!(front.listening().len(), 2, "the first is kept");
     eventually_says(&front, 1, "second");
-    let [first, second] = front.listening()[..] else {
-        panic!("two addresses");
-    };
-    // By name, on an address that is kept.
-    front.reload(
-        "server { listen 127.0.0.1:0; return 200 one; }
-         server { listen 127.0.0.1:0; server_name two.example; return 200 two; }",
-    );
-    eventually_says(&front, 0, "one");
+    let second = front.listening()[1];
+    front.reload(&says("127.0.0.1:0", "last"));
     eventually("the address that is gone", || refuses(second).then_some(()));
-    let mut client = Plain::open(first).unwrap();
-    client
-        .send("GET / HTTP/1.1\r\nHost: two.example\r\nConnection: close\r\n\r\n")
-        .unwrap();
-    assert_eq!(client.rest().unwrap(), (200, "two".into()));
-    // And once more.
-    front.reload(&(says("127.0.0.1:0", "last") + &says("127.0.0.2:0", "third")));
-    eventually_says(&front, 0, "last");
+    front.reload(&(says("127.0.0.1:0", "more") + &says("127.0.0.2:0", "third")));
+    eventually_says(&front, 0, "more");
     eventually_says(&front, 2, "third");
+}
+
+#[test]
+fn a_reload_brings_new_names_on_an_address() {
+    let address = free_address();
+    let one = says(&address.to_string(), "one");
+    let front = Front::start(&one);
+    let two = format!("server {{ listen {address}; server_name two.example; return 200 two; }}");
+    front.reload(&(one + &two));
+    eventually("the other server answers", || {
+        let mut client = Plain::open(address).unwrap();
+        client
+            .send("GET / HTTP/1.1\r\nHost: two.example\r\nConnection: close\r\n\r\n")
+            .unwrap();
+        (client.rest().unwrap().1 == "two").then_some(())
+    });
+    assert_eq!(get(address, "/").unwrap().1, "one");
+    assert_eq!(front.listening(), [address], "the socket stays");
+}
+
+#[test]
+fn free_ports_are_kept_by_a_reload_each_for_itself() {
+    let front = Front::start(&(says("127.0.0.1:0", "one") + &says("127.0.0.1:0", "two")));
+    let words = |first: &str, second: &str| {
+        eventually_says(&front, 0, first);
+        eventually_says(&front, 1, second);
+    };
+    words("one", "two");
+    front.reload(&(says("127.0.0.1:0", "three") + &says("127.0.0.1:0", "four")));
+    words("three", "four");
+    assert_eq!(front.listening().len(), 2);
 }
 
 #[tokio::test]
@@ -300,12 +322,12 @@ async fn a_reload_brings_new_servers_of_a_group() {
     let front = Front::start(&http(&old));
     let mut client = Connection::open(front.addr(0)).await.unwrap();
     let answer = client.get("/whoami").await.unwrap();
-    assert_eq!(answer.headers.get("x-server"), Some("OLD"));
+    assert_eq!(answer.headers.first("x-server"), Some("OLD"));
     front.reload(&http(&new));
     // The client's connection stays. Its worker may be the last one to know.
     for _ in 0..1000 {
         let answer = client.get("/whoami").await.unwrap();
-        if answer.headers.get("x-server") == Some("NEW") {
+        if answer.headers.first("x-server") == Some("NEW") {
             return;
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -443,11 +465,11 @@ async fn a_login_survives_reloads() {
     let front = Front::start(&http);
     let mut client = Connection::open(front.addr(0)).await.unwrap();
     let answer = client.login_ntlm("/private/whoami", &alice).await.unwrap();
-    let connection = answer.headers.get("x-connection").unwrap().to_owned();
+    let connection = answer.headers.first("x-connection").unwrap().to_owned();
     for _ in 0..3 {
         front.reload(&http);
         let answer = client.get("/private/whoami").await.unwrap();
         assert_eq!(answer.text(), alice.identity());
-        assert_eq!(answer.headers.get("x-connection"), Some(&*connection));
+        assert_eq!(answer.headers.first("x-connection"), Some(&*connection));
     }
 }
