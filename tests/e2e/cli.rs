@@ -309,7 +309,7 @@ fn a_test_finds_what_a_start_would_not_get() {
             continue;
         }
         let prefix = Prefix::new();
-        let here = |text: &str| text.replace("PREFIX", &prefix.name("").trim_end_matches('/'));
+        let here = |text: &str| text.replace("PREFIX", prefix.name("").trim_end_matches('/'));
         let pid = if main.starts_with("pid") {
             ""
         } else {

@@ -6,6 +6,8 @@ mod front;
 mod prefix;
 
 mod cli;
+mod demo;
+mod logs;
 mod process;
 mod signals;
 mod smoke;

@@ -1,5 +1,7 @@
 //! Starting and what is left of it: daemons, refused starts, addresses, rights, workers.
 
+#![allow(clippy::unwrap_used)] // a test: a panic is a failure
+
 use std::fs::{self, Permissions};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
@@ -342,13 +344,13 @@ fn a_kernel_without_io_uring_is_one_clear_line() {
 /// Makes `io_uring_setup` fail in the command as a container's sandbox or an old kernel would.
 fn refuse_io_uring(command: &mut Command, errno: i32) {
     let instruction = |code: u32, jt, jf, k| libc::sock_filter {
-        code: u16::try_from(code).unwrap(),
+        code: u16::try_from(code).expect("a code of 16 bits"),
         jt,
         jf,
         k,
     };
-    let nr = u32::try_from(libc::SYS_io_uring_setup).unwrap();
-    let refusal = libc::SECCOMP_RET_ERRNO | u32::try_from(errno).unwrap();
+    let nr = u32::try_from(libc::SYS_io_uring_setup).expect("a number");
+    let refusal = libc::SECCOMP_RET_ERRNO | u32::try_from(errno).expect("a number");
     // If the call's number, the first word of what is filtered, is io_uring_setup's: this error. All else may pass.
     let mut filter = [
         instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),

@@ -1,5 +1,7 @@
 //! Signals: stopping at once and gracefully, and reading the configuration again.
 
+#![allow(clippy::unwrap_used)] // a test: a panic is a failure
+
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
@@ -115,7 +117,9 @@ fn quit_finishes_what_is_in_flight_and_nothing_else() {
     let accepted = || {
         let before = front.sockets();
         let client = Plain::open(address).unwrap();
-        eventually("it is accepted", || (front.sockets() > before).then_some(()));
+        eventually("it is accepted", || {
+            (front.sockets() > before).then_some(())
+        });
         client
     };
     let mut idle = accepted();
