@@ -68,14 +68,21 @@ pub enum Command {
 pub struct Options {
     /// `-p`
     pub prefix: PathBuf,
-    /// `-c`, the prefix before it if it is relative.
-    pub conf: PathBuf,
+    /// `-c`, relative to the prefix.
+    pub file: PathBuf,
     /// `-e`, the prefix before it if it is relative; `stderr` is standard error.
     pub error_log: LogTarget,
     /// `-g`: more of the main context.
     pub globals: Option<String>,
     /// `-q`: no word about a configuration that is right.
     pub quiet: bool,
+}
+
+impl Options {
+    /// Where the configuration file is.
+    pub fn conf(&self) -> PathBuf {
+        self.prefix.join(&self.file)
+    }
 }
 
 /// Understands a command line, the program's name first.
@@ -88,7 +95,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
         None => LogTarget::File(prefix.join(ERROR_LOG)),
     };
     let options = Options {
-        conf: prefix.join(arguments.conf.unwrap_or_else(|| CONF.into())),
+        file: arguments.conf.unwrap_or_else(|| CONF.into()),
         error_log,
         globals: arguments.globals,
         quiet: arguments.quiet,
@@ -451,7 +458,7 @@ mod tests {
         ] {
             let options = parsed(line).unwrap().options;
             assert_eq!(options.prefix, Path::new(prefix), "{line:?}");
-            assert_eq!(options.conf, Path::new(conf), "{line:?}");
+            assert_eq!(options.conf(), Path::new(conf), "{line:?}");
             let target = error_log.map_or(LogTarget::Stderr, |path| LogTarget::File(path.into()));
             assert_eq!(options.error_log, target, "{line:?}");
         }

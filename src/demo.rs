@@ -1,6 +1,5 @@
 //! `--demo`: a server that does real NTLM, the front before it, the lines to try, and what the front saw, live.
 
-use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -59,7 +58,7 @@ pub fn run() -> Result<(), Box<dyn std::error::Error>> {
     println!("  curl -i http://{front}/");
     println!("  curl http://{front}/front_status\n");
     println!("What the front sees (Ctrl-C ends it):\n");
-    control::serve(config, Source::CommandLine).map_err(|error| Failed(error.to_string()).into())
+    Ok(control::serve(config, Source::CommandLine)?)
 }
 
 /// The configuration of the demo, as somebody would write it.
@@ -113,15 +112,3 @@ impl ReadFiles for InMemory {
         Ok(Vec::new())
     }
 }
-
-/// What kept the front from starting.
-#[derive(Debug)]
-struct Failed(String);
-
-impl fmt::Display for Failed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Failed {}

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use ntlmfront::cli::{self, Command, Invocation, Options};
-use ntlmfront::config::model::Level;
+use ntlmfront::config::model::{self, Level, LogTarget};
 use ntlmfront::config::{self, Config, System};
 use ntlmfront::control::{self, Source};
 use ntlmfront::demo;
@@ -28,11 +28,8 @@ fn main() -> ExitCode {
         Command::Serve => {
             let source = sources(&options);
             return match config::load(&source, &System, &System) {
-                Ok(config) => {
-                    warn(&config);
-                    serve(config, Source::Files(source), &options)
-                }
-                Err(error) => failure(&error, &options),
+                Ok(config) => serve(config, Source::Files(source)),
+                Err(error) => failure(&error, &before_configuration(&options)),
             };
         }
         Command::Simple {
@@ -41,8 +38,8 @@ fn main() -> ExitCode {
             ntlm,
         } => {
             return match Config::simple(&listen, &upstream, ntlm.unwrap_or(100)) {
-                Ok(config) => serve(config, Source::CommandLine, &options),
-                Err(error) => failure(&error, &options),
+                Ok(config) => serve(config, Source::CommandLine),
+                Err(error) => failure(&error, &before_configuration(&options)),
             };
         }
         Command::Demo => {
@@ -58,49 +55,60 @@ fn main() -> ExitCode {
 fn sources(options: &Options) -> config::Options {
     config::Options {
         prefix: options.prefix.clone(),
-        file: options.conf.clone(),
+        file: options.file.clone(),
         globals: options.globals.clone(),
         error_log: options.error_log.clone(),
     }
 }
 
-fn serve(config: Config, source: Source, options: &Options) -> ExitCode {
+fn serve(config: Config, source: Source) -> ExitCode {
+    let logs = config.main.error_logs.clone();
+    // What is logged there need not be printed there too.
+    if logs.iter().all(|log| log.target != LogTarget::Stderr) {
+        warn(&config);
+    }
     match control::serve(config, source) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => failure(&error, options),
+        Err(error) => failure(&error, &logs),
     }
 }
 
 /// `-t` and `-T`.
 fn test(options: &Options, dump: bool) -> ExitCode {
-    let file = options.conf.display();
-    match config::load(&sources(options), &System, &System) {
-        Ok(config) => {
-            warn(&config);
-            if !options.quiet {
-                eprintln!("ntlmfront: the configuration file {file} syntax is ok");
-                eprintln!("ntlmfront: configuration file {file} test is successful");
-            }
-            if dump {
-                for (name, text) in &config.files {
-                    println!("# configuration file {}:\n{text}", name.display());
-                }
-            }
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            eprintln!("ntlmfront: [emerg] {error}");
-            eprintln!("ntlmfront: configuration file {file} test failed");
-            ExitCode::FAILURE
+    let file = options.conf();
+    let file = file.display();
+    let failed = |error: &dyn std::fmt::Display| {
+        eprintln!("ntlmfront: [emerg] {error}");
+        eprintln!("ntlmfront: configuration file {file} test failed");
+        ExitCode::FAILURE
+    };
+    let config = match config::load(&sources(options), &System, &System) {
+        Ok(config) => config,
+        Err(error) => return failed(&error),
+    };
+    warn(&config);
+    if !options.quiet {
+        eprintln!("ntlmfront: the configuration file {file} syntax is ok");
+    }
+    if let Err(error) = control::check(&config) {
+        return failed(&error);
+    }
+    if !options.quiet {
+        eprintln!("ntlmfront: configuration file {file} test is successful");
+    }
+    if dump {
+        for (name, text) in &config.files {
+            println!("# configuration file {}:\n{text}", name.display());
         }
     }
+    ExitCode::SUCCESS
 }
 
 /// `-s`
 fn signal(options: &Options, control: process::Control) -> ExitCode {
     let config = match config::load(&sources(options), &System, &System) {
         Ok(config) => config,
-        Err(error) => return failure(&error, options),
+        Err(error) => return failure(&error, &before_configuration(options)),
     };
     let log = ErrorLog::open(&config.main.error_logs, &mut LogFiles::default()).unwrap_or_default();
     match process::send_signal(control, &config.main.pid, &log) {
@@ -122,13 +130,23 @@ fn warn(config: &Config) {
     }
 }
 
-/// Says why nothing runs, on standard error and where the operator looks.
-fn failure(error: &dyn std::fmt::Display, options: &Options) -> ExitCode {
+/// Where errors go while there is no configuration that says it.
+fn before_configuration(options: &Options) -> [model::ErrorLog; 1] {
+    [model::ErrorLog {
+        target: options.error_log.clone(),
+        level: Level::Error,
+    }]
+}
+
+/// Says why nothing runs, on standard error and in the logs where the operator looks.
+fn failure(error: &dyn std::fmt::Display, logs: &[model::ErrorLog]) -> ExitCode {
     eprintln!("ntlmfront: [emerg] {error}");
-    if let Ok(file) = LogFiles::default().open(&options.error_log)
-        && options.error_log != ntlmfront::config::model::LogTarget::Stderr
-    {
-        ErrorLog::new(vec![(file, Level::Emerg)]).note(Level::Emerg, format_args!("{error}"));
+    let mut files = LogFiles::default();
+    for log in logs.iter().filter(|log| log.target != LogTarget::Stderr) {
+        // A log that cannot be opened may be what the error is about.
+        if let Ok(file) = files.open(&log.target) {
+            ErrorLog::new(vec![(file, log.level)]).note(Level::Emerg, format_args!("{error}"));
+        }
     }
     ExitCode::FAILURE
 }

@@ -81,26 +81,24 @@ impl Bound {
     /// # Errors
     /// Those of `bind(2)`. An address that anybody else listens on is in use, also if they allow sharing it.
     pub fn inet(address: SocketAddr, workers: usize, options: &InetOptions) -> io::Result<Self> {
-        // SO_REUSEPORT would share the port with another process of the same user, silently. A socket without it is refused.
-        if !options.shares_port {
-            new_inet(address, options, false)?.bind(&address.into())?;
-        }
-        let mut sockets = Vec::with_capacity(workers);
+        // SO_REUSEPORT from the beginning would share the port with any other process of the same user that asks for it, and
+        // neither would know. So the first socket takes the port for itself alone, and shares it only once it listens.
+        let first = new_inet(address, options)?;
+        first.set_reuse_port(options.shares_port)?;
+        first.bind(&address.into())?;
+        first.listen(options.backlog)?;
         let mut bound_to = address;
-        for _ in 0..workers {
-            let socket = new_inet(address, options, true)?;
-            socket.bind(&bound_to.into())?;
-            if bound_to.port() == 0 {
-                let port = socket
-                    .local_addr()?
-                    .as_socket()
-                    .map_or(0, |local| local.port());
-                bound_to.set_port(port);
-            }
-            sockets.push(socket);
+        if let Some(local) = first.local_addr()?.as_socket() {
+            bound_to.set_port(local.port());
         }
-        for socket in &sockets {
+        first.set_reuse_port(true)?;
+        let mut sockets = vec![first];
+        for _ in 1..workers {
+            let socket = new_inet(address, options)?;
+            socket.set_reuse_port(true)?;
+            socket.bind(&bound_to.into())?;
             socket.listen(options.backlog)?;
+            sockets.push(socket);
         }
         Ok(Self {
             sockets,
@@ -157,18 +155,13 @@ impl Bound {
     }
 }
 
-fn new_inet(
-    address: SocketAddr,
-    options: &InetOptions,
-    share: bool,
-) -> io::Result<socket2::Socket> {
+fn new_inet(address: SocketAddr, options: &InetOptions) -> io::Result<socket2::Socket> {
     let socket = socket2::Socket::new(
         Domain::for_address(address),
         Type::STREAM.nonblocking().cloexec(),
         None,
     )?;
     socket.set_reuse_address(true)?;
-    socket.set_reuse_port(share)?;
     if address.is_ipv6() {
         socket.set_only_v6(options.ipv6only)?;
     }

@@ -180,6 +180,27 @@ impl PidFile {
         })
     }
 
+    /// Whether `path` could be written now, for `-t`. What is there stays as it is.
+    pub fn check(path: &Path) -> Result<(), PidFileError> {
+        let failed = |call, error: &io::Error| PidFileError {
+            call,
+            path: path.to_owned(),
+            cause: error.into(),
+        };
+        let mut write = OpenOptions::new();
+        write.write(true);
+        match write.open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                write
+                    .create_new(true)
+                    .open(path)
+                    .map_err(|error| failed("open", &error))?;
+                fs::remove_file(path).map_err(|error| failed("unlink", &error))
+            }
+            other => other.map(drop).map_err(|error| failed("open", &error)),
+        }
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path

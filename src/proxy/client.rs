@@ -341,7 +341,11 @@ impl Client {
                 return Poll::Ready(Woken::Readable);
             }
             if slot.is_draining() && slot.phase.get() == Phase::Idle {
-                return Poll::Ready(Woken::Draining);
+                // A request may be here that the ring has not told of yet: its client was not idle.
+                return Poll::Ready(match socket.peek() {
+                    Peek::Bytes => Woken::Readable,
+                    _ => Woken::Draining,
+                });
             }
             Poll::Pending
         });

@@ -2,17 +2,25 @@
 
 #[allow(dead_code)] // each group of tests uses its own part
 mod front;
-#[allow(dead_code)] // each group of tests uses its own part
+#[allow(dead_code)]
 mod peer;
+#[allow(dead_code)]
+mod prefix;
+#[allow(dead_code)]
+mod site;
 
 mod answers;
 mod bodies;
+mod cli;
 mod clients;
+mod demo;
 mod endings;
 mod limits;
+mod logs;
 mod messages;
 mod pins;
+mod process;
 mod secrets;
-mod site;
+mod signals;
 mod smoke;
 mod unpinned;

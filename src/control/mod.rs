@@ -1,0 +1,466 @@
+//! The control thread: brings the process up, listens to signals, reloads, and takes it down. Nothing here is hot.
+
+mod addresses;
+mod workers;
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::config::model::Level;
+use crate::config::{self, Config, System};
+use crate::net::Bound;
+use crate::observe::error_log::ErrorLog;
+use crate::observe::files::{LogFile, LogFiles};
+use crate::process::{
+    Identity, PidFile, Ready, allowed_cores, check_ring, core_count, daemonize, raise_nofile,
+    redirect_stderr,
+};
+use crate::proxy::{Command, Deployment};
+
+use addresses::Addresses;
+use workers::Workers;
+
+/// How long workers may take to stop at once before the process ends without them.
+const STOP_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Why the process could not start, or had to end: what nginx would write after `[emerg] `.
+#[derive(Debug)]
+pub struct StartError {
+    message: String,
+    /// The process that was started waits for its daemon; it may end only after the message is written.
+    _waiting: Option<Ready>,
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for StartError {}
+
+fn emerg(error: impl fmt::Display) -> StartError {
+    StartError {
+        message: error.to_string(),
+        _waiting: None,
+    }
+}
+
+/// Where the configuration came from, for reading it again.
+pub enum Source {
+    /// Files, read again on HUP.
+    Files(config::Options),
+    /// The command line alone: HUP changes nothing.
+    CommandLine,
+}
+
+/// Serves until a signal ends it. With `daemon on` this returns in the daemon; the process that was started ends here.
+///
+/// # Errors
+/// What kept it from starting, or the end of a worker. To be dropped only after it was reported.
+pub fn serve(config: Config, source: Source) -> Result<(), StartError> {
+    let ready = if config.main.daemon {
+        daemonize().map_err(emerg)?
+    } else {
+        Ready::in_front()
+    };
+    match prepare(config, source) {
+        Ok((runtime, control, signals)) => {
+            ready.announce();
+            runtime.block_on(control.run(signals))
+        }
+        Err(error) => Err(StartError {
+            _waiting: Some(ready),
+            ..error
+        }),
+    }
+}
+
+/// Opens what `-t` can open without disturbing a front that runs: an address that is in use may be in use by that one.
+///
+/// # Errors
+/// What would keep the process from starting.
+pub fn check(config: &Config) -> Result<(), StartError> {
+    PidFile::check(&config.main.pid).map_err(emerg)?;
+    let mut logs = LogFiles::default();
+    let main_log = Arc::new(ErrorLog::open(&config.main.error_logs, &mut logs).map_err(emerg)?);
+    open_logs(config, &mut logs, &main_log)?;
+    if let Some((name, group)) = &config.main.user
+        && nix::unistd::geteuid().is_root()
+    {
+        Identity::resolve(name, group.as_deref()).map_err(emerg)?;
+    }
+    for listener in &config.http.listeners {
+        match addresses::bind(listener, 1, false) {
+            Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
+                return Err(addresses::refused(listener, &error));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn prepare(
+    config: Config,
+    source: Source,
+) -> Result<(tokio::runtime::Runtime, Control, Signals), StartError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(emerg)?;
+    // Before anyone can know the process by its pid file or by its parent's end, and send it one.
+    let signals = {
+        let _in_runtime = runtime.enter();
+        Signals::new().map_err(emerg)?
+    };
+    Ok((runtime, Control::start(config, source)?, signals))
+}
+
+/// The signals that the process listens to.
+struct Signals {
+    term: Signal,
+    int: Signal,
+    quit: Signal,
+    hup: Signal,
+    usr1: Signal,
+    /// Without a handler these would end the process; nginx's scripts may send them.
+    _ignored: [Signal; 2],
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            term: signal(SignalKind::terminate())?,
+            int: signal(SignalKind::interrupt())?,
+            quit: signal(SignalKind::quit())?,
+            hup: signal(SignalKind::hangup())?,
+            usr1: signal(SignalKind::user_defined1())?,
+            _ignored: [
+                signal(SignalKind::user_defined2())?,
+                signal(SignalKind::from_raw(libc::SIGWINCH))?,
+            ],
+        })
+    }
+}
+
+struct Control {
+    source: Source,
+    logs: LogFiles,
+    main_log: Arc<ErrorLog>,
+    addresses: Addresses,
+    pid_file: Option<PidFile>,
+    workers: Workers,
+    /// `worker_shutdown_timeout` and the like come from the present deployment.
+    deployment: Arc<Deployment>,
+    daemon: bool,
+}
+
+impl Control {
+    fn start(config: Config, source: Source) -> Result<Self, StartError> {
+        let daemon = config.main.daemon;
+        let mut logs = LogFiles::default();
+        let main_log = Arc::new(ErrorLog::open(&config.main.error_logs, &mut logs).map_err(emerg)?);
+        for warning in &config.warnings {
+            main_log.note(Level::Warn, format_args!("{warning}"));
+        }
+        let workers = config.main.workers.unwrap_or_else(core_count);
+        let mut addresses = Addresses::default();
+        let opened = addresses.open(&config.http.listeners, workers)?;
+        let deployment = deploy(config, opened.ids().to_vec(), &mut logs)?;
+        let bound = addresses.commit(opened);
+        let pid_file = match &source {
+            Source::Files(_) => Some(PidFile::create(&deployment.config.main.pid).map_err(emerg)?),
+            Source::CommandLine => None,
+        };
+        match start_workers(workers, &deployment, bound, &logs, &main_log) {
+            Ok(workers) => {
+                if daemon {
+                    send_stderr_to(&deployment, &mut logs, &main_log);
+                }
+                main_log.note(
+                    Level::Notice,
+                    format_args!("start {} workers on io_uring", workers.len()),
+                );
+                Ok(Self {
+                    source,
+                    logs,
+                    main_log,
+                    addresses,
+                    pid_file,
+                    workers,
+                    deployment,
+                    daemon,
+                })
+            }
+            Err(error) => {
+                remove(pid_file, &main_log);
+                Err(error)
+            }
+        }
+    }
+
+    /// Listens to signals until one of them, or the end of a worker, ends the process.
+    async fn run(mut self, mut signals: Signals) -> Result<(), StartError> {
+        let result = self.serve(&mut signals).await;
+        remove(self.pid_file.take(), &self.main_log);
+        if result.is_ok() {
+            self.main_log.note(Level::Notice, format_args!("exit"));
+        }
+        result
+    }
+
+    async fn serve(&mut self, signals: &mut Signals) -> Result<(), StartError> {
+        loop {
+            tokio::select! {
+                _ = signals.term.recv() => {
+                    self.received("15 (SIGTERM) received, exiting");
+                    self.stop().await;
+                    return Ok(());
+                }
+                _ = signals.int.recv() => {
+                    self.received("2 (SIGINT) received, exiting");
+                    self.stop().await;
+                    return Ok(());
+                }
+                _ = signals.quit.recv() => {
+                    self.received("3 (SIGQUIT) received, gracefully shutting down");
+                    self.drain(signals).await;
+                    return Ok(());
+                }
+                _ = signals.hup.recv() => {
+                    self.received("1 (SIGHUP) received, reconfiguring");
+                    match self.reload() {
+                        Ok(()) => self.main_log.note(Level::Notice, format_args!("reconfigured")),
+                        Err(error) => self.main_log.note(Level::Emerg, format_args!("{error}")),
+                    }
+                    self.logs.close_unused();
+                }
+                _ = signals.usr1.recv() => self.reopen(),
+                problem = self.workers.problem() => {
+                    // Nobody asked it to: a service manager starts a process with all its workers again.
+                    self.main_log.note(Level::Alert, format_args!("{problem}"));
+                    self.stop().await;
+                    return Err(emerg(problem));
+                }
+            }
+        }
+    }
+
+    fn received(&self, signal: &str) {
+        self.main_log
+            .note(Level::Notice, format_args!("signal {signal}"));
+    }
+
+    /// Reads the configuration again and has every worker take it over. Nothing changes if it is bad.
+    fn reload(&mut self) -> Result<(), StartError> {
+        let Source::Files(options) = &self.source else {
+            return Ok(());
+        };
+        let config = config::load(options, &System, &System).map_err(emerg)?;
+        let main_log =
+            Arc::new(ErrorLog::open(&config.main.error_logs, &mut self.logs).map_err(emerg)?);
+        for warning in &config.warnings {
+            main_log.note(Level::Warn, format_args!("{warning}"));
+        }
+        if config
+            .main
+            .workers
+            .is_some_and(|workers| workers != self.workers.len())
+        {
+            main_log.note(
+                Level::Warn,
+                format_args!("\"worker_processes\" changes at the next start"),
+            );
+        }
+        let opened = self
+            .addresses
+            .open(&config.http.listeners, self.workers.len())?;
+        let deployment = deploy(config, opened.ids().to_vec(), &mut self.logs)?;
+        let main = &deployment.config.main;
+        // `-s` looks where the present file says.
+        if self
+            .pid_file
+            .as_ref()
+            .is_some_and(|file| file.path() != main.pid)
+        {
+            let moved = PidFile::create(&main.pid).map_err(emerg)?;
+            remove(self.pid_file.replace(moved), &main_log);
+        }
+        if let Err(error) = raise_nofile(main.rlimit_nofile) {
+            main_log.note(Level::Alert, format_args!("{error}"));
+        }
+        let new = self.addresses.commit(opened);
+        note_addresses(&new, &main_log);
+        self.workers
+            .tell(|| Command::Deploy(Arc::clone(&deployment), new.clone()));
+        if self.daemon {
+            send_stderr_to(&deployment, &mut self.logs, &main_log);
+        }
+        self.main_log = main_log;
+        self.deployment = deployment;
+        Ok(())
+    }
+
+    /// Opens the logs again, because somebody has moved the files away.
+    fn reopen(&mut self) {
+        self.received("10 (SIGUSR1) received, reopening logs");
+        for error in self.logs.reopen_all() {
+            self.main_log.note(Level::Emerg, format_args!("{error}"));
+        }
+        if self.daemon {
+            send_stderr_to(&self.deployment, &mut self.logs, &self.main_log);
+        }
+    }
+
+    /// Stops at once; what does not end in time ends with the process.
+    async fn stop(&mut self) {
+        self.addresses = Addresses::default();
+        self.workers.tell(|| Command::Stop);
+        let _ = tokio::time::timeout(STOP_PATIENCE, self.workers.all_ended()).await;
+    }
+
+    /// Finishes what is in flight, at most for `worker_shutdown_timeout`; TERM and INT end the patience.
+    async fn drain(&mut self, signals: &mut Signals) {
+        self.addresses = Addresses::default();
+        self.workers.tell(|| Command::Drain);
+        let patience = self.deployment.config.main.shutdown_timeout;
+        let deadline = patience.map(|patience| Instant::now() + patience);
+        loop {
+            let over = async {
+                match deadline {
+                    Some(at) => tokio::time::sleep_until(at.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = self.workers.all_ended() => break,
+                () = over => break,
+                _ = signals.term.recv() => break,
+                _ = signals.int.recv() => break,
+                // A drain can take hours, and logs are rotated meanwhile.
+                _ = signals.usr1.recv() => self.reopen(),
+            }
+        }
+        self.stop().await;
+    }
+}
+
+fn remove(pid_file: Option<PidFile>, log: &ErrorLog) {
+    if let Some(Err(error)) = pid_file.map(PidFile::remove) {
+        log.note(Level::Alert, format_args!("{error}"));
+    }
+}
+
+/// Gives up what only root may do, and starts the workers.
+fn start_workers(
+    count: usize,
+    deployment: &Arc<Deployment>,
+    bound: Vec<(u64, Arc<Bound>)>,
+    logs: &LogFiles,
+    log: &ErrorLog,
+) -> Result<Workers, StartError> {
+    let main = &deployment.config.main;
+    if let Err(error) = raise_nofile(main.rlimit_nofile) {
+        log.note(Level::Alert, format_args!("{error}"));
+    }
+    become_user(main.user.as_ref(), logs, log)?;
+    check_ring().map_err(emerg)?;
+    note_addresses(&bound, log);
+    let pins_cores = main.cpu_affinity || allowed_cores().is_ok_and(|cores| cores.len() == count);
+    Workers::start(count, pins_cores, deployment, &bound)
+}
+
+/// Says where the process listens: who configured port 0 learns from it which it is.
+fn note_addresses(bound: &[(u64, Arc<Bound>)], log: &ErrorLog) {
+    for (_, bound) in bound {
+        if let Some(address) = bound.address() {
+            log.note(Level::Notice, format_args!("listening on {address}"));
+        }
+    }
+}
+
+/// Opens everything that a configuration names.
+fn deploy(
+    config: Config,
+    listen_ids: Vec<u64>,
+    logs: &mut LogFiles,
+) -> Result<Arc<Deployment>, StartError> {
+    let main_log = Arc::new(ErrorLog::open(&config.main.error_logs, logs).map_err(emerg)?);
+    let LocationLogs { errors, accesses } = open_logs(&config, logs, &main_log)?;
+    Ok(Arc::new(Deployment {
+        config,
+        error_logs: errors,
+        access_logs: accesses,
+        listen_ids,
+        main_log,
+    }))
+}
+
+/// For each location, where its errors go, and the files of its `access_log` lines.
+struct LocationLogs {
+    errors: Vec<Arc<ErrorLog>>,
+    accesses: Vec<Vec<Arc<LogFile>>>,
+}
+
+fn open_logs(
+    config: &Config,
+    logs: &mut LogFiles,
+    main_log: &Arc<ErrorLog>,
+) -> Result<LocationLogs, StartError> {
+    let mut errors = Vec::with_capacity(config.http.locations.len());
+    let mut accesses = Vec::with_capacity(config.http.locations.len());
+    for location in &config.http.locations {
+        errors.push(if location.error_logs == config.main.error_logs {
+            Arc::clone(main_log)
+        } else {
+            Arc::new(ErrorLog::open(&location.error_logs, logs).map_err(emerg)?)
+        });
+        let files = location
+            .access_logs
+            .iter()
+            .map(|log| logs.open(&log.target));
+        accesses.push(files.collect::<Result<Vec<_>, _>>().map_err(emerg)?);
+    }
+    Ok(LocationLogs { errors, accesses })
+}
+
+/// Becomes the configured user, if this process is root's.
+fn become_user(
+    user: Option<&(String, Option<String>)>,
+    logs: &LogFiles,
+    log: &ErrorLog,
+) -> Result<(), StartError> {
+    let Some((name, group)) = user else {
+        return Ok(());
+    };
+    if !nix::unistd::geteuid().is_root() {
+        let message = "the \"user\" directive makes sense only if the process runs with super-user privileges, ignored";
+        log.note(Level::Warn, format_args!("{message}"));
+        return Ok(());
+    }
+    let identity = Identity::resolve(name, group.as_deref()).map_err(emerg)?;
+    for error in logs.change_owner(identity.uid(), identity.gid()) {
+        log.note(Level::Alert, format_args!("{error}"));
+    }
+    identity.assume().map_err(emerg)
+}
+
+/// Makes the standard error of a daemon end in its first error log, as nginx does, so that nobody's terminal or pipe is held.
+fn send_stderr_to(deployment: &Deployment, logs: &mut LogFiles, log: &ErrorLog) {
+    let Some(first) = deployment.config.main.error_logs.first() else {
+        return;
+    };
+    let redirected = logs
+        .open(&first.target)
+        .map_err(|error| error.to_string())
+        .and_then(|file| file.descriptor().map_err(|error| error.to_string()))
+        .and_then(|descriptor| redirect_stderr(descriptor).map_err(|error| error.to_string()));
+    if let Err(error) = redirected {
+        log.note(Level::Alert, format_args!("dup2(STDERR) failed ({error})"));
+    }
+}
