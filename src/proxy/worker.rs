@@ -386,9 +386,6 @@ impl Worker {
         {
             return Some(settings.group(index));
         }
-        if let Some(known) = self.groups.borrow().get(name) {
-            return Some(Rc::clone(known));
-        }
         let address = name
             .parse()
             .or_else(|_| name.parse().map(|ip| std::net::SocketAddr::new(ip, 80)))
@@ -398,6 +395,10 @@ impl Worker {
                     .map(|ip| std::net::SocketAddr::new(ip, 80))
             })
             .ok()?;
+        // Only now: a group that a reload took away is nobody's to name.
+        if let Some(known) = self.groups.borrow().get(name) {
+            return Some(Rc::clone(known));
+        }
         self.forget_unused();
         let peer = balance::Peer {
             server: address.to_string(),
