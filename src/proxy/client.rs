@@ -10,7 +10,7 @@ use crate::http::body::BodyReader;
 use crate::http::refusal::Refusal;
 use crate::http::scan::{HeadScanner, Scan};
 use crate::net::{Accepted, Peek, Socket};
-use crate::pin::{EndReason, GroupId, Pins};
+use crate::pin::{EndReason, GroupId, Pins, State};
 
 use super::answer::Body;
 use super::forward::{Finished, Forward};
@@ -458,8 +458,13 @@ impl Client {
             }
             (_, Action::NotFound | Action::Return(_)) => 404,
         };
+        // The client would believe itself logged in on a connection whose last login failed with this request.
+        let login_lost = self.pins.is_empty()
+            && request
+                .pin
+                .is_some_and(|pin| pin.state == State::Established);
         // 408 and 413 leave a body unread that may be of any length.
-        let keep = keep && !matches!(status, 408 | 413);
+        let keep = keep && !login_lost && !matches!(status, 408 | 413);
         after_own_answer(
             self.answer(settings, location, request, status, Body::Page, keep)
                 .await,

@@ -388,9 +388,6 @@ impl Worker {
         {
             return Some(settings.group(index));
         }
-        if let Some(known) = self.groups.borrow().get(name) {
-            return Some(Rc::clone(known));
-        }
         let address = name
             .parse()
             .or_else(|_| name.parse().map(|ip| std::net::SocketAddr::new(ip, 80)))
@@ -400,6 +397,10 @@ impl Worker {
                     .map(|ip| std::net::SocketAddr::new(ip, 80))
             })
             .ok()?;
+        // Only now: a group that a reload took away is nobody's to name.
+        if let Some(known) = self.groups.borrow().get(name) {
+            return Some(Rc::clone(known));
+        }
         self.forget_unused();
         let peer = balance::Peer {
             server: address.to_string(),

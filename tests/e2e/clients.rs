@@ -1,10 +1,11 @@
 //! Clients that people use, and a server that somebody else wrote, on either side of the front.
+#![allow(clippy::unwrap_used)] // what fails in a helper fails its test
 
 use ntlm_origin::programs::{Apache, RealClient};
 use ntlm_origin::{Kerberos, User};
 
 use crate::front::Front;
-use crate::site::{Site, alice, origins};
+use crate::site::{Site, alice, configuration, origins};
 
 const REQUESTS: usize = 4;
 
@@ -95,10 +96,58 @@ fn apache_behind_the_front_knows_them() {
         }
     });
     let nobody = std::process::Command::new("curl")
-        .args(["--disable", "--silent", "--head", &front.url("/whoami")])
+        .args([
+            "--disable",
+            "--silent",
+            "--noproxy",
+            "*",
+            "--head",
+            &front.url("/whoami"),
+        ])
         .output()
         .unwrap();
     let head = String::from_utf8_lossy(&nobody.stdout).to_lowercase();
     assert!(head.starts_with("http/1.1 200"), "{head}");
     assert!(!head.contains("x-identity"), "{head}");
+}
+
+/// A body that is not to be sent twice, with a 100 to wait for; `--anyauth` begins without credentials.
+#[test]
+fn curl_sends_a_large_body_with_its_login() {
+    for how in ["--ntlm", "--anyauth"] {
+        let servers = origins(2, Kerberos::Declined);
+        let http = format!(
+            "client_max_body_size 4m; {}",
+            configuration(&servers, "ntlm; keepalive 16;")
+        );
+        let site = Site::configured(servers, "worker_processes 1;", &http);
+        let body = site.front.path().join("body");
+        std::fs::write(&body, vec![b'x'; 3_000_000]).unwrap();
+        // For curl's Negotiate, which has no password of its own.
+        let users = site.front.path().join("users");
+        std::fs::write(&users, "EXAMPLE:alice:wonderland\n").unwrap();
+        let output = std::process::Command::new("curl")
+            .env("HOME", site.front.path())
+            .env("NTLM_USER_FILE", users)
+            .args([
+                "--disable",
+                "--silent",
+                "--show-error",
+                "--max-time",
+                "60",
+                how,
+            ])
+            .args(["--noproxy", "*", "--user", "EXAMPLE\\alice:wonderland"])
+            .args(["--write-out", "%{http_code} %header{x-identity}\n"])
+            .arg("--data-binary")
+            .arg(format!("@{}", body.display()))
+            .arg(site.front.url("/private/echo"))
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{how}: {errors}");
+        assert!(text.contains("\nbody-bytes: 3000000\n"), "{how}: {text}");
+        assert!(text.ends_with("200 EXAMPLE\\alice\n"), "{how}: {text}");
+    }
 }

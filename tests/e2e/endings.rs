@@ -1,4 +1,5 @@
 //! Either side ends a connection, or breaks: what ends with it, and what is never sent twice.
+#![allow(clippy::unwrap_used)] // what fails in a helper fails its test
 
 use ntlm_origin::Kerberos;
 use ntlm_origin::client::{Connection, Handshake, Response, Scheme};
@@ -388,6 +389,69 @@ async fn a_refused_connection_is_no_second_try() {
     let tried = format!("{refused}, {} 502, 401", site.origins[0].addr());
     assert!(log.lines().any(|line| line == tried), "{log}");
     assert_eq!(site.assert_nothing_was_shared(), 4);
+}
+
+/// Everything that `proxy_next_upstream` can name, for requests that may go nowhere else.
+#[tokio::test]
+async fn no_failure_sends_credentials_or_a_pins_request_twice() {
+    let servers = origins(2, Kerberos::Declined);
+    // Failures that put a server aside are not what this is about.
+    let http = format!(
+        "upstream mail {{ server {} max_fails=0; server {} max_fails=0; ntlm; keepalive 8; }}
+         server {{ listen 127.0.0.1:0; location / {{ proxy_pass http://mail; }} }}",
+        servers[0].addr(),
+        servers[1].addr(),
+    );
+    let http = http.replace(
+        "listen",
+        "proxy_next_upstream error timeout invalid_header http_403 http_503 non_idempotent;
+         proxy_read_timeout 300ms;
+         listen",
+    );
+    let site = Site::configured(servers, "worker_processes 1;", &http);
+    for (path, status) in [
+        ("/slow/600000", 504),
+        ("/status/503", 503),
+        ("/status/403", 403),
+    ] {
+        for method in ["GET", "POST"] {
+            let name = format!("{path}?{method}");
+            // With credentials; on a handshaking pin without; on an established one.
+            let mut client = site.client().await;
+            let headers = [("Authorization", "Kerberos x")];
+            let target = format!("{name}&1");
+            let answer = client
+                .request(method, &target, &headers, b"")
+                .await
+                .unwrap();
+            assert_eq!(answer.status, status, "{target}");
+            let mut client = site.client().await;
+            first_leg(&mut client, &login_target("alice")).await;
+            let target = format!("{name}&2");
+            let answer = client.request(method, &target, &[], b"").await.unwrap();
+            assert_eq!(answer.status, status, "{target}");
+            let mut client = site.logged_in("alice", &alice()).await;
+            let target = format!("{name}&3");
+            let answer = client.request(method, &target, &[], b"").await.unwrap();
+            assert_eq!(answer.status, status, "{target}");
+            if status == 504 {
+                // The login is lost, and the client is told so.
+                assert!(answer.headers.names("connection", "close"), "{target}");
+                assert!(client.closed().await.unwrap(), "{target}");
+            } else {
+                let answer = ask(&mut client, "alice").await;
+                assert_eq!(identity(&answer), Some("EXAMPLE\\alice"), "{target}");
+            }
+            for nth in 1..=3 {
+                let arrived: usize = site.arrivals(&format!("{name}&{nth}")).iter().sum();
+                assert_eq!(arrived, 1, "{name}&{nth}");
+            }
+        }
+    }
+    // The configuration does send others twice: to both servers, here.
+    let mut client = site.client().await;
+    assert_eq!(client.get("/status/503?others").await.unwrap().status, 503);
+    assert_eq!(site.arrivals("/status/503?others"), [1, 1]);
 }
 
 #[tokio::test]

@@ -1,4 +1,5 @@
 //! What credentials contain is shown nowhere; and HTTP/2, where logins do not exist, is offered nowhere.
+#![allow(clippy::unwrap_used)] // what fails in a helper fails its test
 
 use std::collections::BTreeSet;
 use std::fs;

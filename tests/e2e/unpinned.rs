@@ -1,8 +1,11 @@
 //! Groups without `ntlm`, where logins are not kept and nobody gets another's; and `ntlm` outside of an `upstream` block.
 
+use std::time::Instant;
+
 use ntlm_origin::Kerberos;
 use ntlm_origin::client::{Scheme, ticket};
 
+use crate::front::PATIENCE;
 use crate::site::{
     Site, alice, ask, bob, configuration, identity, log_in, login_target, origins, place, whoami,
 };
@@ -145,4 +148,20 @@ async fn passing_authorization_on_by_its_variable_changes_nothing() {
         identity(&ask(&mut client, "alice").await),
         Some("EXAMPLE\\alice")
     );
+}
+
+#[tokio::test]
+async fn a_variable_names_no_group_that_a_reload_took_away() {
+    let servers = origins(1, Kerberos::Declined);
+    let with = format!("upstream inner {{ server {}; }}", servers[0].addr());
+    let rest = "server { listen 127.0.0.1:0; location / { proxy_pass http://$arg_to; } }";
+    let site = Site::configured(servers, "worker_processes 1;", &format!("{with} {rest}"));
+    let mut client = site.client().await;
+    assert_eq!(client.get("/whoami?to=inner").await.unwrap().status, 200);
+    site.front.reload(rest);
+    // The worker hears of it a moment later.
+    let deadline = Instant::now() + PATIENCE;
+    while client.get("/whoami?to=inner").await.unwrap().status != 502 {
+        assert!(Instant::now() < deadline, "the group is gone");
+    }
 }
