@@ -481,6 +481,7 @@ async fn a_failure_on_a_pin_counts_for_the_pinned_server() {
             1,
         );
         assert_eq!(http.matches("max_fails=1").count(), 2);
+        let http = format!("proxy_read_timeout 300ms;\n{http}");
         let site = Site::configured(servers, "worker_processes 1;", &http);
         let mut client = loop {
             let mut client = site.logged_in("alice", &alice()).await;
@@ -490,13 +491,16 @@ async fn a_failure_on_a_pin_counts_for_the_pinned_server() {
         };
         // Whoever comes next, it is not the pinned one's fault but the other's turn.
         while place(&ask(&mut site.client().await, "turn").await).0 != pinned_to {}
-        assert!(client.get("/drop").await.is_err());
+        assert_eq!(client.get("/slow/60000").await.unwrap().status, 504);
         for _ in 0..6 {
             let answer = ask(&mut site.client().await, "after").await;
             assert_ne!(place(&answer).0, pinned_to);
         }
         let nth = usize::from(pinned_to == "B");
-        let upstream = format!("upstream: \"http://{}/drop\"", site.origins[nth].addr());
+        let upstream = format!(
+            "upstream: \"http://{}/slow/60000\"",
+            site.origins[nth].addr()
+        );
         let log = site.front.error_log();
         assert!(log.contains(&upstream), "{log}");
         assert!(
