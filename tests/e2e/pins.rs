@@ -6,7 +6,7 @@ use std::time::Instant;
 use ntlm_origin::client::{Connection, Handshake, Scheme, ticket};
 use ntlm_origin::{Kerberos, User};
 
-use crate::front::{Front, PATIENCE};
+use crate::front::{Front, PATIENCE, eventually};
 use crate::site::{
     Site, alice, ask, bob, configuration, identity, log_in, login_target, origins, place,
     until_anonymous, whoami,
@@ -339,19 +339,27 @@ fn the_old_connection_is_closed_before_the_new_one_is_opened() {
     const LOGIN: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nAuthorization: NTLM TlRMTVNTUAAB\r\n\r\n";
 
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let accept = |which: &str| {
+        let (stream, _) = eventually(which, || listener.accept().ok());
+        stream.set_nonblocking(false).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream
+    };
     let front = Front::start(&format!(
         "upstream mail {{ server {}; ntlm; }}
          server {{ listen 127.0.0.1:0; location / {{ proxy_pass http://mail; }} }}",
         listener.local_addr().unwrap(),
     ));
     let mut client = TcpStream::connect(front.addr(0)).unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
     client.write_all(LOGIN).unwrap();
-    let (mut old, _) = listener.accept().unwrap();
+    let mut old = accept("the first connection comes");
     request(&mut old);
     old.write_all(OK).unwrap();
     request(&mut client);
     client.write_all(LOGIN).unwrap();
-    let (mut new, _) = listener.accept().unwrap();
+    let mut new = accept("a second connection comes");
     // What was sent before the new connection came has arrived: the close, or nothing.
     old.set_nonblocking(true).unwrap();
     match old.read(&mut [0; 16]) {
