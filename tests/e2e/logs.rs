@@ -151,9 +151,9 @@ fn no_line_is_lost_when_logs_are_moved_away() {
             eventually("the new file", || log.exists().then_some(()));
         }
         stop.store(true, Ordering::Relaxed);
-        clients
-            .into_iter()
-            .for_each(|client| client.join().unwrap());
+        for client in clients {
+            client.join().unwrap();
+        }
     });
     let sent = sent.into_inner();
     let numbers = || {

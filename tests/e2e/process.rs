@@ -7,8 +7,12 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::time::Instant;
 
-use crate::front::{Front, eventually};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::front::{Front, PATIENCE, eventually};
 use crate::prefix::{HELLO, Prefix, Ran, Running, free_address, get, is_root, nobody, run};
 
 /// A server on a fixed address.
@@ -50,30 +54,29 @@ fn a_daemon_is_ready_when_its_starter_ends() {
 #[test]
 fn a_daemon_can_be_told_anything_from_its_first_moment() {
     let prefix = Prefix::with("worker_processes 1;", HELLO);
-    for control in [
-        "reload", "reopen", "reload", "reopen", "quit", "quit", "stop", "stop",
+    for (signal, said) in [
+        (Signal::SIGHUP, "reconfigured"),
+        (Signal::SIGUSR1, "reopening logs"),
+        (Signal::SIGQUIT, ": exit"),
+        (Signal::SIGTERM, ": exit"),
     ] {
         let _ = fs::remove_file(prefix.path().join("logs/error.log"));
-        let daemon = prefix.daemon();
-        // Without a process of its own in between, which would give the daemon time.
-        let signal = match control {
-            "reload" => nix::sys::signal::Signal::SIGHUP,
-            "reopen" => nix::sys::signal::Signal::SIGUSR1,
-            "quit" => nix::sys::signal::Signal::SIGQUIT,
-            _ => nix::sys::signal::Signal::SIGTERM,
-        };
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(daemon.pid()), signal).unwrap();
-        let word = match control {
-            "reload" => "reconfigured",
-            "reopen" => "reopening logs",
-            _ => ": exit",
-        };
-        eventually(word, || prefix.error_log().contains(word).then_some(()));
-        if matches!(control, "quit" | "stop") {
-            daemon.wait();
-        } else {
-            assert_eq!(get(prefix.listening()[0], "/").unwrap().0, 200);
+        let started = Running::start(prefix.front(&[]));
+        // As soon as its number is there, long before it is ready: without a pause in between.
+        let deadline = Instant::now() + PATIENCE;
+        while !prefix.read("logs/front.pid").ends_with('\n') {
+            assert!(Instant::now() < deadline, "no pid file");
+            std::hint::spin_loop();
         }
+        let daemon = prefix.running_daemon();
+        kill(Pid::from_raw(daemon.pid()), signal).unwrap();
+        assert_eq!(started.wait().code, Some(0), "{signal}");
+        eventually(said, || prefix.error_log().contains(said).then_some(()));
+        if said != ": exit" {
+            assert_eq!(get(prefix.listening()[0], "/").unwrap().0, 200);
+            assert_eq!(prefix.run(&["-s", "stop"]).code, Some(0));
+        }
+        daemon.wait();
     }
 }
 
