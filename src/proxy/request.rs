@@ -332,7 +332,11 @@ impl Lookup for View<'_> {
             ),
             Variable::Capture(n) => put(
                 out,
-                request.captures.get(usize::from(*n)).map(Vec::as_slice),
+                // The first of them is $1.
+                usize::from(*n)
+                    .checked_sub(1)
+                    .and_then(|at| request.captures.get(at))
+                    .map(Vec::as_slice),
             ),
             Variable::User(i) => put(out, request.user.get(*i).and_then(Option::as_deref)),
             Variable::Map(i) => {
