@@ -1,7 +1,6 @@
 //! A connected stream socket.
 
 use std::cell::Cell;
-use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};

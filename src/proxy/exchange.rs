@@ -654,7 +654,15 @@ impl Exchange<'_> {
                 self.log_client_timeout(request);
                 Failed::Cut
             }
-            RelayError::CutShort | RelayError::Source(_) => {
+            RelayError::Source(error) => {
+                let cause = crate::observe::cause::Cause::from(&error);
+                self.report(
+                    request,
+                    format_args!("recv() failed ({cause}) while reading upstream"),
+                );
+                Failed::Cut
+            }
+            RelayError::CutShort => {
                 self.report(
                     request,
                     format_args!("upstream prematurely closed connection while reading upstream"),

@@ -8,4 +8,5 @@ mod peer;
 mod answers;
 mod bodies;
 mod messages;
+mod proxying;
 mod smoke;
