@@ -622,18 +622,18 @@ fn a_server_that_does_not_answer_in_time_is_504() {
 #[test]
 fn a_server_that_keeps_sending_has_time() {
     let server = Server::bind();
-    let front = front(server.addr(), "proxy_read_timeout 400ms;");
+    let front = front(server.addr(), "proxy_read_timeout 1s;");
     let mut client = Peer::connect(front.addr(0));
     client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
     let mut upstream = server.accept();
     upstream.head();
-    upstream.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n");
+    upstream.send("HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\n");
     client.head();
     // In all, longer than the timeout.
-    for _ in 0..10 {
+    for _ in 0..12 {
         upstream.send("x");
         assert_eq!(client.take(1), b"x");
-        std::thread::sleep(Duration::from_millis(60));
+        std::thread::sleep(Duration::from_millis(100));
     }
     assert_eq!(client.so_far(), "");
 }
@@ -641,15 +641,15 @@ fn a_server_that_keeps_sending_has_time() {
 #[test]
 fn an_upload_does_not_count_against_the_answer_s_time() {
     let server = Server::bind();
-    let front = front(server.addr(), "proxy_read_timeout 300ms;");
+    let front = front(server.addr(), "proxy_read_timeout 1s;");
     let mut client = Peer::connect(front.addr(0));
-    client.send("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\n");
+    client.send("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 12\r\n\r\n");
     let mut upstream = server.accept();
     upstream.head();
-    for _ in 0..10 {
+    for _ in 0..12 {
         client.send("x");
         assert_eq!(upstream.take(1), b"x");
-        std::thread::sleep(Duration::from_millis(60));
+        std::thread::sleep(Duration::from_millis(100));
     }
     upstream.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
     assert_eq!(client.answer().text(), "ok");
@@ -764,7 +764,7 @@ fn an_idle_tunnel_ends_in_time() {
     let server = Server::bind();
     let front = front(
         server.addr(),
-        "proxy_read_timeout 400ms; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection upgrade;",
+        "proxy_read_timeout 1s; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection upgrade;",
     );
     let mut client = Peer::connect(front.addr(0));
     client.send("GET / HTTP/1.1\r\nHost: test\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n");
@@ -779,10 +779,10 @@ fn an_idle_tunnel_ends_in_time() {
         } else {
             (&mut upstream, &mut client)
         };
-        for _ in 0..10 {
+        for _ in 0..12 {
             from.send("x");
             assert_eq!(to.take(1), b"x");
-            std::thread::sleep(Duration::from_millis(60));
+            std::thread::sleep(Duration::from_millis(100));
         }
     }
     client.ends();

@@ -49,7 +49,7 @@ impl Front {
         Self::start_main("worker_processes 2;", http)
     }
 
-    /// The same with directives of the main context of its own.
+    /// The same with directives of the main context of its own, `events` among them if they are special.
     pub(crate) fn start_main(main: &str, http: &str) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let path = directory.path().to_owned();
@@ -199,9 +199,13 @@ pub(crate) fn command(directory: &Path) -> Command {
 
 fn write_configuration(directory: &Path, main: &str, http: &str) -> PathBuf {
     let file = directory.join("front.conf");
+    let events = match main.contains("events") {
+        true => "",
+        false => "events { worker_connections 16384; }",
+    };
     let text = format!(
         "daemon off;\npid logs/front.pid;\nerror_log logs/error.log info;\n{main}\n\
-         events {{ worker_connections 16384; }}\nhttp {{\n{http}\n}}\n"
+         {events}\nhttp {{\n{http}\n}}\n"
     );
     std::fs::write(&file, text).expect("the configuration can be written");
     file

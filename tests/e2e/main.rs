@@ -20,6 +20,7 @@ mod logs;
 mod messages;
 mod pins;
 mod process;
+mod proxying;
 mod secrets;
 mod signals;
 mod smoke;

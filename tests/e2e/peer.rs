@@ -304,6 +304,12 @@ impl Peer {
         Answer { head, body }
     }
 
+    /// Everything to the end, unless that is a reset.
+    pub(crate) fn try_rest(&mut self) -> io::Result<Vec<u8>> {
+        while self.fill()? > 0 {}
+        Ok(std::mem::take(&mut self.ahead))
+    }
+
     /// Everything to the end, which must not be a reset.
     #[track_caller]
     pub(crate) fn rest(&mut self) -> Vec<u8> {
