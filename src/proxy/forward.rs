@@ -192,10 +192,11 @@ impl Forward<'_> {
                     };
                 }
                 Err(Failed::Upstream(failure)) => {
-                    // A pooled connection may be closed at the very moment it is used: no failure of the server's, and the
-                    // pool ends.
-                    let stale = shared && reused && failure.is_broken();
-                    self.note_failure(request, on.upstream(), &failure, !stale);
+                    // A connection that served before may be closed at the very moment it is used, pooled or pinned: no
+                    // failure of the server's, and the pool ends.
+                    let closed = reused && failure.is_broken();
+                    self.note_failure(request, on.upstream(), &failure, !closed);
+                    let stale = shared && closed;
                     let again = exchange.may_retry && self.retries(&failure);
                     if stale {
                         tried.pop();
