@@ -9,6 +9,7 @@ use bytes::Bytes;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::Kerberos;
 use crate::kerberos;
 use crate::ntlm::{self, User};
 use crate::spnego::{Init, Mechanism, Reply, Token};
@@ -103,6 +104,11 @@ impl Connection {
     /// Closes the sending half.
     pub async fn finish(&mut self) -> io::Result<()> {
         self.wire.finish().await
+    }
+
+    /// Closes the connection at once, by a reset.
+    pub fn reset(self) -> io::Result<()> {
+        self.wire.reset()
     }
 
     /// Reads the response to a request with this method.
@@ -290,6 +296,12 @@ impl<'a> Handshake<'a> {
 
 fn opening(init: Init) -> (Vec<u8>, Vec<u8>) {
     (init.encode(), init.mechanism_list)
+}
+
+/// The `Authorization` with a ticket that says what is to be done with it ([`kerberos::token_for`]).
+pub fn ticket_for(user: &User, treatment: Kerberos, genuine: bool) -> String {
+    let token = kerberos::token_for(&user.identity(), treatment, genuine);
+    format!("Negotiate {}", BASE64_STANDARD.encode(token.encode()))
 }
 
 /// The `Authorization` with Kerberos' stand-in for `user`, as large as `padding_bytes` make it.

@@ -1,8 +1,10 @@
 //! A socket with what was read ahead from it; heads and bodies as both sides of HTTP/1.1 read them.
 
 use std::io::{self, ErrorKind};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -149,6 +151,11 @@ impl Wire {
     /// Says that nothing more comes from this side.
     pub(crate) async fn finish(&mut self) -> io::Result<()> {
         self.stream.shutdown().await
+    }
+
+    /// Closes by a reset.
+    pub(crate) fn reset(self) -> io::Result<()> {
+        SockRef::from(&self.stream).set_linger(Some(Duration::ZERO))
     }
 
     /// The local end's address.
