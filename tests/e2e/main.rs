@@ -2,5 +2,8 @@
 
 #[allow(dead_code)] // each group of tests uses its own part
 mod front;
+#[path = "../plan/mod.rs"]
+mod plan;
 
+mod isolation;
 mod smoke;
