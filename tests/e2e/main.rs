@@ -6,4 +6,5 @@ mod front;
 mod plan;
 
 mod isolation;
+mod retries;
 mod smoke;
