@@ -161,6 +161,7 @@ impl Forward<'_> {
                 });
             }
             let has_body = !matches!(request.head.framing, Framing::None | Framing::Length(0));
+            let repeatable = shared && !has_body && self.is_repeatable(request);
             let exchange = Exchange {
                 worker: self.worker,
                 settings: self.settings,
@@ -171,9 +172,9 @@ impl Forward<'_> {
                 pinned: matches!(on, Carrier::Pin(_)),
                 other_pins: !pins.is_empty(),
                 may_keep: self.may_keep,
-                may_retry: shared
-                    && !has_body
-                    && self.may_try_again(request, &tried, began, reused),
+                may_retry: repeatable
+                    && self.is_another_left(request, &tried)
+                    && self.tries_left(&tried, began),
             };
             let target = match &replaced {
                 Replaced::Nothing => Target::AsItCame,
@@ -202,10 +203,13 @@ impl Forward<'_> {
                     let closed = reused && failure.is_broken();
                     self.note_failure(request, on.upstream(), &failure, !closed);
                     let stale = shared && closed;
-                    let again = exchange.may_retry && self.retries(&failure);
                     if stale {
                         tried.pop();
                     }
+                    let again = repeatable
+                        && self.is_another_left(request, &tried)
+                        && self.tries_left(&tried, began)
+                        && self.retries(&failure);
                     // A pin that served before and dies before the answer: the client knows how to repeat.
                     let dead_pin = !fresh && failure.is_broken();
                     self.abandon(on, EndReason::UpstreamClosed);
@@ -519,23 +523,17 @@ impl Forward<'_> {
                 .is_none_or(|limit| began.elapsed() < limit)
     }
 
-    /// Whether a request that is about to be sent may be sent to another server if this one fails.
-    fn may_try_again(
-        &self,
-        request: &Request,
-        tried: &[PeerIndex],
-        began: Instant,
-        reused: bool,
-    ) -> bool {
+    /// Whether a request may be sent once more, as far as its method says (nginx documentation, `proxy_next_upstream`).
+    fn is_repeatable(&self, request: &Request) -> bool {
         let method = request.head.method.of(&request.bytes);
-        let idempotent = !matches!(method, b"POST" | b"LOCK" | b"PATCH");
-        let servers = request
-            .group
-            .as_ref()
-            .map_or(0, |group| group.servers.borrow().peers.len());
-        (tried.len() < servers || reused)
-            && (idempotent || self.location.proxy.next_upstream.non_idempotent)
-            && self.tries_left(tried, began)
+        self.location.proxy.next_upstream.non_idempotent
+            || !matches!(method, b"POST" | b"LOCK" | b"PATCH")
+    }
+
+    /// Whether the group has a server that was not tried yet.
+    fn is_another_left(&self, request: &Request, tried: &[PeerIndex]) -> bool {
+        let group = request.group.as_ref();
+        group.is_some_and(|group| tried.len() < group.servers.borrow().peers.len())
     }
 
     /// Whether `proxy_next_upstream` names the failure.

@@ -263,7 +263,10 @@ impl Worker {
                     Ok(Some(accepted)) => self.start(accepted, listen),
                     Ok(None) => break,
                     Err(error) => match error.raw_os_error() {
-                        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
+                        // The address was closed: by a reload, or at the end.
+                        Some(libc::EINVAL) => return,
+                        // Out of descriptors or memory, or the network's trouble: it passes, and the address stays open.
+                        _ => {
                             self.main_log().note(
                                 Level::Crit,
                                 format_args!(
@@ -274,8 +277,6 @@ impl Worker {
                             net::sleep(ACCEPT_PAUSE).await;
                             break;
                         }
-                        // The address was closed: by a reload, or at the end.
-                        _ => return,
                     },
                 }
             }

@@ -4,6 +4,8 @@
 mod front;
 #[allow(dead_code)]
 mod peer;
+#[path = "../plan/mod.rs"]
+mod plan;
 #[allow(dead_code)]
 mod prefix;
 #[allow(dead_code)]
@@ -15,12 +17,14 @@ mod cli;
 mod clients;
 mod demo;
 mod endings;
+mod isolation;
 mod limits;
 mod logs;
 mod messages;
 mod pins;
 mod process;
 mod proxying;
+mod retries;
 mod secrets;
 mod signals;
 mod smoke;

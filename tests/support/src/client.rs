@@ -9,6 +9,7 @@ use bytes::Bytes;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::Kerberos;
 use crate::kerberos;
 use crate::ntlm::{self, User};
 use crate::spnego::{Init, Mechanism, Reply, Token};
@@ -107,6 +108,11 @@ impl Connection {
 
     /// Makes the close, when this is dropped, a reset.
     pub fn reset_on_close(&self) -> io::Result<()> {
+        self.wire.reset_on_close()
+    }
+
+    /// Closes the connection at once, by a reset.
+    pub fn reset(self) -> io::Result<()> {
         self.wire.reset_on_close()
     }
 
@@ -295,6 +301,12 @@ impl<'a> Handshake<'a> {
 
 fn opening(init: Init) -> (Vec<u8>, Vec<u8>) {
     (init.encode(), init.mechanism_list)
+}
+
+/// The `Authorization` with a ticket that says what is to be done with it ([`kerberos::token_for`]).
+pub fn ticket_for(user: &User, treatment: Kerberos, genuine: bool) -> String {
+    let token = kerberos::token_for(&user.identity(), treatment, genuine);
+    format!("Negotiate {}", BASE64_STANDARD.encode(token.encode()))
 }
 
 /// The `Authorization` with Kerberos' stand-in for `user`, as large as `padding_bytes` make it.

@@ -4,6 +4,7 @@
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
+use crate::login::Kerberos;
 use crate::spnego::{Init, Mechanism};
 
 const KEY: &[u8] = b"ntlm-origin: not a secret";
@@ -15,7 +16,33 @@ pub fn token(identity: &str, padding_bytes: usize) -> Init {
     let mut ticket = mac(identity.as_bytes()).to_vec();
     ticket.extend_from_slice(identity.as_bytes());
     ticket.resize(ticket.len() + padding_bytes, 0);
+    wrapped(ticket)
+}
+
+/// The same for a server that does what the ticket says ([`Kerberos::AsTheTicketSays`]); without `genuine`, one that
+/// names nobody.
+pub fn token_for(identity: &str, treatment: Kerberos, genuine: bool) -> Init {
+    let mut ticket = mac(identity.as_bytes()).to_vec();
+    ticket[0] ^= u8::from(!genuine);
+    ticket.extend_from_slice(identity.as_bytes());
+    ticket.extend_from_slice(&[0, treatment as u8]);
+    wrapped(ticket)
+}
+
+fn wrapped(ticket: Vec<u8>) -> Init {
     Init::new(&[Mechanism::Kerberos, Mechanism::Ntlm], ticket)
+}
+
+/// What a ticket asks to be done with it. One that says nothing is declined.
+pub(crate) fn treatment(ticket: &[u8]) -> Kerberos {
+    let said = ticket
+        .get(MAC_BYTES..)
+        .and_then(|rest| rest.splitn(2, |&byte| byte == 0).nth(1)?.first());
+    let known = [Kerberos::BindsConnection, Kerberos::PerRequest];
+    let asked = known
+        .into_iter()
+        .find(|&known| said == Some(&(known as u8)));
+    asked.unwrap_or(Kerberos::Declined)
 }
 
 /// Whom a token's ticket names, if it is one of ours.
@@ -43,5 +70,24 @@ mod tests {
         ticket[40] ^= 1;
         assert_eq!(identity(&ticket), None);
         assert_eq!(identity(b"short"), None);
+    }
+
+    #[test]
+    fn tickets_say_what_is_to_be_done_with_them() {
+        for asked in [
+            Kerberos::Declined,
+            Kerberos::BindsConnection,
+            Kerberos::PerRequest,
+        ] {
+            for genuine in [true, false] {
+                let ticket = token_for("EXAMPLE\\alice", asked, genuine).token;
+                let ticket = ticket.expect("a ticket");
+                assert_eq!(treatment(&ticket), asked);
+                assert_eq!(identity(&ticket).is_some(), genuine);
+            }
+        }
+        let plain = token("EXAMPLE\\alice", 100).token.expect("a ticket");
+        assert_eq!(treatment(&plain), Kerberos::Declined);
+        assert_eq!(treatment(b"short"), Kerberos::Declined);
     }
 }

@@ -16,6 +16,8 @@ pub enum Kerberos {
     BindsConnection,
     /// Accepted at once for this request alone; the answer says `Persistent-Auth: false`.
     PerRequest,
+    /// What [`kerberos::token_for`] was told, for plans that mix all of them on one server.
+    AsTheTicketSays,
 }
 
 /// Against what logins are checked.
@@ -161,11 +163,16 @@ impl Login {
 
     fn opening(&mut self, init: Init, realm: &Realm) -> Option<Decision> {
         let mechanism_list = init.mechanism_list;
+        let kerberos = match (realm.kerberos, &init.token) {
+            (Kerberos::AsTheTicketSays, Some(ticket)) => kerberos::treatment(ticket),
+            (Kerberos::AsTheTicketSays, None) => Kerberos::Declined,
+            (known, _) => known,
+        };
         match (init.mechanisms.first()?, init.token) {
             (Mechanism::Ntlm, Some(token)) => {
                 self.challenge(&token, Wrapping::Spnego { mechanism_list }, realm)
             }
-            (Mechanism::Kerberos, Some(ticket)) if realm.kerberos != Kerberos::Declined => {
+            (Mechanism::Kerberos, Some(ticket)) if kerberos != Kerberos::Declined => {
                 let identity = kerberos::identity(&ticket)?;
                 let proof = Reply {
                     state: Some(State::Completed),
@@ -173,7 +180,7 @@ impl Login {
                     ..Reply::default()
                 };
                 let proof = Some(negotiate_header(&proof.encode()));
-                if realm.kerberos == Kerberos::PerRequest {
+                if kerberos == Kerberos::PerRequest {
                     return Some(Decision::LoggedIn {
                         identity,
                         proof,
