@@ -436,6 +436,11 @@ fn become_user(
     log: &ErrorLog,
 ) -> Result<(), StartError> {
     let Some((name, group)) = user else {
+        if nix::unistd::geteuid().is_root() {
+            let message =
+                "the process runs as the super-user, which it need not: name somebody in \"user\"";
+            log.note(Level::Warn, format_args!("{message}"));
+        }
         return Ok(());
     };
     if !nix::unistd::geteuid().is_root() {

@@ -10,7 +10,6 @@ use crate::http::request::Method;
 
 use super::client::Client;
 use super::fields;
-use super::relay::End;
 use super::request::Request;
 use super::slot::Timer;
 use super::worker::Settings;
@@ -77,7 +76,7 @@ impl Client {
             &mut head,
             &location.add_headers,
             status,
-            &self.view(settings, request),
+            &self.seen(settings).view(request),
         );
         head.extend_from_slice(b"\r\n");
         let head_len = head.len();
@@ -85,13 +84,9 @@ impl Client {
             head.extend_from_slice(&content);
         }
         request.status = status;
-        let end = End {
-            socket: &self.socket,
-            slot: &self.slot,
-            timer: Timer::ClientWrite,
-            timeout: location.client.send_timeout,
-            watched: None,
-        };
+        let end = self
+            .seen(settings)
+            .end(Timer::ClientWrite, location.client.send_timeout);
         let sent = end.send(&head).await.is_ok();
         // `$sent_http_NAME` looks at the rewritten head.
         request.rewrite.clear();
@@ -122,7 +117,7 @@ impl Client {
         }
         let mut text = Vec::new();
         if let Some(template) = &returned.text {
-            template.render(&self.view(settings, request), &mut text);
+            template.render(&self.seen(settings).view(request), &mut text);
         }
         let body = match (&returned.text, returned.status) {
             (None, _) => Body::Page,

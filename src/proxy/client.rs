@@ -15,7 +15,7 @@ use crate::pin::{EndReason, GroupId, Pins, State};
 use super::answer::Body;
 use super::forward::{Finished, Forward};
 use super::proxy_header;
-use super::request::{ClientFacts, Request, View};
+use super::request::{ClientFacts, ClientRef, Request};
 use super::route::{Routed, returned, route};
 use super::slot::{Phase, Slot, SlotKey, Timer};
 use super::upstream::Upstream;
@@ -107,8 +107,7 @@ impl Client {
             self.slot.phase.set(Phase::Answering);
             // Boxed, so that an idle connection's task is small.
             let next = Box::pin(self.handle(&settings, &mut request)).await;
-            self.worker
-                .log_access(&settings, &self.facts, &self.socket, &request);
+            self.seen(&settings).log_access(&request);
             self.worker.give_back(request);
             self.slot.phase.set(Phase::Idle);
             match next {
@@ -140,13 +139,14 @@ impl Client {
         }
     }
 
-    pub(super) fn view<'a>(&'a self, settings: &'a Settings, request: &'a Request) -> View<'a> {
-        View {
+    /// The connection for those who serve a request on it.
+    pub(super) fn seen<'a>(&'a self, settings: &'a Settings) -> ClientRef<'a> {
+        ClientRef {
             worker: &self.worker,
             settings,
-            facts: &self.facts,
-            request,
+            slot: &self.slot,
             socket: &self.socket,
+            facts: &self.facts,
         }
     }
 
@@ -289,13 +289,8 @@ impl Client {
             }
             _ => "client sent invalid request",
         };
-        self.worker.log_request(
-            Level::Info,
-            settings,
-            &self.facts,
-            &request,
-            format_args!("{message}"),
-        );
+        self.seen(settings)
+            .log(Level::Info, &request, format_args!("{message}"));
         self.end_pins(EndReason::Error);
         self.answer(
             settings,
@@ -306,8 +301,7 @@ impl Client {
             false,
         )
         .await;
-        self.worker
-            .log_access(settings, &self.facts, &self.socket, &request);
+        self.seen(settings).log_access(&request);
         self.worker.give_back(request);
         self.linger().await;
     }
@@ -390,14 +384,7 @@ impl Client {
             return self.refuse(settings, request, refusal).await;
         }
         request.body = BodyReader::new(request.head.framing);
-        let routed = match route(
-            &self.worker,
-            settings,
-            listener,
-            &self.facts,
-            &self.socket,
-            request,
-        ) {
+        let routed = match route(self.seen(settings), listener, request) {
             Ok(routed) => routed,
             Err(refusal) => return self.refuse(settings, request, refusal).await,
         };
@@ -420,18 +407,20 @@ impl Client {
         let status = match (&routed, &location.action) {
             (Routed::Forbidden, _) => {
                 let message = format_args!("access forbidden by rule");
-                self.worker
-                    .log_request(Level::Error, settings, &self.facts, request, message);
+                self.seen(settings).log(Level::Error, request, message);
                 403
             }
             (_, Action::Proxy(pass)) => {
                 let forward = Forward {
-                    worker: &self.worker,
-                    settings,
-                    slot: &self.slot,
+                    // Not by `self.seen`: the pins are lent for writing at the same time.
+                    client: ClientRef {
+                        worker: &self.worker,
+                        settings,
+                        slot: &self.slot,
+                        socket: &self.socket,
+                        facts: &self.facts,
+                    },
                     key: self.key,
-                    socket: &self.socket,
-                    facts: &self.facts,
                     location,
                     may_keep: keep,
                 };
@@ -494,8 +483,7 @@ impl Client {
     ) -> Next {
         self.note_refusal(refusal);
         let message = format_args!("client sent invalid request: {refusal}");
-        self.worker
-            .log_request(Level::Info, settings, &self.facts, request, message);
+        self.seen(settings).log(Level::Info, request, message);
         let location = &settings.config().http.locations[request.location];
         self.answer(
             settings,
@@ -531,8 +519,7 @@ impl Client {
                 }
                 proxy_header::Parsed::Broken => {
                     let message = format_args!("broken header while reading PROXY protocol");
-                    self.worker
-                        .log_client(Level::Error, settings, &self.facts, message);
+                    self.seen(settings).log_connection(Level::Error, message);
                     return false;
                 }
             }
@@ -563,11 +550,4 @@ fn first_line(bytes: &[u8]) -> &[u8] {
         .position(|&b| matches!(b, b'\r' | b'\n'))
         .unwrap_or(bytes.len());
     &bytes[..end.min(1024)]
-}
-
-/// Whether a `condition` of `access_log` holds.
-pub(super) fn holds(view: &View<'_>, condition: &crate::config::template::Template) -> bool {
-    let mut value = Vec::new();
-    condition.render(view, &mut value);
-    !value.is_empty() && value != b"0"
 }

@@ -6,7 +6,7 @@ use crate::http::head::{Name, Version};
 use crate::http::request::RequestHead;
 use crate::observe::time::with_now;
 
-use super::request::View;
+use super::variables::View;
 
 /// Statuses on which `add_header` without `always` adds its field (nginx documentation, `add_header`).
 const ADDED_TO: [u16; 10] = [200, 201, 204, 206, 301, 302, 303, 304, 307, 308];
@@ -107,6 +107,11 @@ pub(super) fn write_added(
         // A value that cannot stand in a field is left out: the answer itself is right.
         write(lines, &header.name, &header.value, lookup);
     }
+}
+
+/// Whether `proxy_redirect` may change a field.
+pub(super) fn is_redirect(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b"location") || name.eq_ignore_ascii_case(b"refresh")
 }
 
 /// `Location` and `Refresh` of the response, changed as `proxy_redirect` says.

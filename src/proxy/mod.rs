@@ -1,19 +1,27 @@
 //! The request path, top to bottom: `worker` accepts, `client` reads heads and owns the pins, `route` finds the location,
-//! `forward` chooses the upstream connection, `exchange` carries one request and its response, `relay` moves a body.
+//! `forward` chooses the upstream connection (`destination` the group, `connect` the server), `exchange` carries the request
+//! up and `response` the answer down, `relay` moves a body, `tunnel` what follows a 101.
 //! The pure rooms decide; this one carries out.
 #![forbid(unsafe_code)]
 
 mod answer;
 mod client;
+mod connect;
+mod destination;
 mod exchange;
+mod failure;
 mod fields;
 mod forward;
+mod logs;
 mod proxy_header;
 mod relay;
 mod request;
+mod response;
 mod route;
 mod slot;
+mod tunnel;
 mod upstream;
+mod variables;
 mod worker;
 
 pub use worker::{Command, Deployment, Setup, run};

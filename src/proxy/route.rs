@@ -1,13 +1,14 @@
 //! Which server and location a request belongs to, and what they say before anybody is asked.
 
 use crate::config::model::{Action, RealIpHeader, Return};
+use crate::config::template::Template;
 use crate::http::host;
 use crate::http::refusal::Refusal;
 use crate::http::target::normalize;
-use crate::net::{ClientAddress, Socket};
+use crate::net::ClientAddress;
 
-use super::request::{ClientFacts, Request, View};
-use super::worker::{Settings, Worker};
+use super::request::{ClientFacts, ClientRef, Request};
+use super::worker::Settings;
 
 /// What becomes of a request.
 pub(super) enum Routed {
@@ -24,26 +25,17 @@ pub(super) enum Routed {
 /// # Errors
 /// The path cannot be normalised.
 pub(super) fn route(
-    worker: &Worker,
-    settings: &Settings,
+    client: ClientRef<'_>,
     listener: usize,
-    facts: &ClientFacts,
-    socket: &Socket,
     request: &mut Request,
 ) -> Result<Routed, Refusal> {
+    let ClientRef {
+        settings, facts, ..
+    } = client;
     let http = &settings.config().http;
-    let view = |request: &Request, value: &crate::config::template::Template| {
+    let rendered = |request: &Request, value: &Template| {
         let mut rendered = Vec::new();
-        value.render(
-            &View {
-                worker,
-                settings,
-                facts,
-                request,
-                socket,
-            },
-            &mut rendered,
-        );
+        value.render(&client.view(request), &mut rendered);
         rendered
     };
     let (name, _) = host::split(request.head.host.of(&request.bytes));
@@ -64,7 +56,7 @@ pub(super) fn route(
     normalize(request.head.path.of(&request.bytes), &mut request.path)?;
     request.client = real_client(settings, facts, request);
     for (variable, value) in &server.sets {
-        let value = view(request, value);
+        let value = rendered(request, value);
         Request::assign(&mut request.user, *variable, &value);
     }
     if server.returns.is_some() {
@@ -80,7 +72,7 @@ pub(super) fn route(
     let location = &http.locations[request.location];
     request.client = real_client(settings, facts, request);
     for (variable, value) in &location.sets {
-        let value = view(request, value);
+        let value = rendered(request, value);
         Request::assign(&mut request.user, *variable, &value);
     }
     // As in nginx, `return` comes before `deny`.

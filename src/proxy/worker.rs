@@ -14,16 +14,16 @@ use crate::balance;
 use crate::config::Config;
 use crate::config::model::{self, Level, PeerAddress};
 use crate::http::head::HeadLimits;
-use crate::net::{self, Accepted, Bound, Listener, Socket};
+use crate::net::{self, Accepted, Bound, Listener};
 use crate::observe::access_log::AccessBuffers;
 use crate::observe::counters::{Counters, stub_status};
-use crate::observe::error_log::{Context, ErrorLog};
+use crate::observe::error_log::ErrorLog;
 use crate::observe::files::LogFile;
 use crate::pin::pins::Pinned;
 use crate::pin::{self, EndReason, GroupId};
 
-use super::client::{Client, holds};
-use super::request::{ClientFacts, Request, View};
+use super::client::Client;
+use super::request::Request;
 use super::slot::{SlotKey, Slots};
 use super::upstream::{Group, Upstream};
 
@@ -126,7 +126,7 @@ pub fn run(setup: Setup) -> io::Result<()> {
 
 /// A configuration as one worker uses it.
 pub(super) struct Settings {
-    deployment: Arc<Deployment>,
+    pub(super) deployment: Arc<Deployment>,
     groups: Vec<Rc<Group>>,
 }
 
@@ -178,9 +178,9 @@ pub(super) struct Worker {
     requests: RefCell<Vec<Box<Request>>>,
     pub(super) counters: Arc<Counters>,
     all_counters: Vec<Arc<Counters>>,
-    access: RefCell<AccessBuffers>,
+    pub(super) access: RefCell<AccessBuffers>,
     /// A task that writes `access` out is on its way.
-    flushing: Cell<bool>,
+    pub(super) flushing: Cell<bool>,
     upstream_connections: Rc<Cell<usize>>,
     clients_accepted: Cell<u64>,
     pins_made: Cell<u64>,
@@ -479,10 +479,23 @@ impl Worker {
     pub(super) fn end_pin(&self, pin: Pinned<Upstream>, reason: EndReason) {
         self.counters.pins_ended.count(reason);
         let group = &pin.connection().group;
+        let settings = self.settings();
+        let log = &settings.deployment.main_log;
+        log.note(
+            Level::Info,
+            format_args!(
+                "pin {} of upstream \"{}\" to {} ended after {} requests: {}",
+                pin.id(),
+                group.name,
+                pin.connection().peer_name(),
+                pin.requests(),
+                reason.word(),
+            ),
+        );
         if reason == EndReason::Evicted
             && let Some(count) = group.note_eviction(Instant::now())
         {
-            self.main_log().note(
+            log.note(
                 Level::Warn,
                 format_args!(
                     "upstream \"{}\": {count} idle logins were ended because \"ntlm {}\" connections are not enough, raise it",
@@ -490,101 +503,6 @@ impl Worker {
                     group.pin_limits.get().connections,
                 ),
             );
-        }
-    }
-
-    /// Writes an error log line about a request.
-    pub(super) fn log_request(
-        &self,
-        level: Level,
-        settings: &Settings,
-        facts: &ClientFacts,
-        request: &Request,
-        message: std::fmt::Arguments<'_>,
-    ) {
-        let log = &settings.deployment.error_logs[request.location];
-        if !log.enabled(level) {
-            return;
-        }
-        let host = request.head.host.of(&request.bytes);
-        let upstream = request.last_server().map(|server| {
-            let path = String::from_utf8_lossy(request.head.target.of(&request.bytes)).into_owned();
-            format!("http://{server}{path}")
-        });
-        let context = Context {
-            client: Some(&facts.address),
-            server: Some(&settings.config().http.servers[request.server].name),
-            request: Some(request.line()),
-            upstream: upstream.as_ref().map(|text| text as &dyn std::fmt::Display),
-            host: (!host.is_empty()).then_some(host),
-        };
-        log.log(level, Some(facts.number), &context, message);
-    }
-
-    /// Writes an error log line about a client connection.
-    pub(super) fn log_client(
-        &self,
-        level: Level,
-        settings: &Settings,
-        facts: &ClientFacts,
-        message: std::fmt::Arguments<'_>,
-    ) {
-        let context = Context {
-            client: Some(&facts.address),
-            ..Context::default()
-        };
-        settings
-            .deployment
-            .main_log
-            .log(level, Some(facts.number), &context, message);
-    }
-
-    /// Writes the access log out when the tasks that are ready now have had their turn: one write for the lines of many
-    /// requests, and none of them waits for more.
-    fn flush_soon(self: &Rc<Self>) {
-        if !self.flushing.replace(true) {
-            let worker = Rc::clone(self);
-            net::spawn(async move {
-                worker.flushing.set(false);
-                worker.access.borrow_mut().flush();
-            });
-        }
-    }
-
-    /// Writes the access log lines of a request that is over.
-    pub(super) fn log_access(
-        self: &Rc<Self>,
-        settings: &Settings,
-        facts: &ClientFacts,
-        socket: &Socket,
-        request: &Request,
-    ) {
-        self.counters.responses.count(request.status);
-        self.counters.bytes_out.add(request.sent.get());
-        self.counters
-            .bytes_in
-            .add(request.bytes.len() as u64 + request.body_received.get());
-        let location = &settings.config().http.locations[request.location];
-        if location.access_logs.is_empty() {
-            return;
-        }
-        let view = View {
-            worker: self,
-            settings,
-            facts,
-            request,
-            socket,
-        };
-        let files = &settings.deployment.access_logs[request.location];
-        for (log, file) in location.access_logs.iter().zip(files) {
-            if log
-                .condition
-                .as_ref()
-                .is_none_or(|condition| holds(&view, condition))
-            {
-                self.access.borrow_mut().append(file, &log.format, &view);
-                self.flush_soon();
-            }
         }
     }
 }

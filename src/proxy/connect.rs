@@ -1,0 +1,201 @@
+//! A connection to one of a group's servers: the pool first, then the balancer; another server if one does not answer.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use smallvec::SmallVec;
+
+use crate::balance::{Method, PeerIndex};
+use crate::config::model::Level;
+
+use super::failure::{Failed, UpstreamFailure};
+use super::forward::Forward;
+use super::request::{Attempt, Request};
+use super::slot::Timer;
+use super::upstream::{Group, Servers, Upstream};
+
+impl Forward<'_> {
+    /// A clean connection to a server of the group: a pooled one, or a new one.
+    pub(super) async fn connect(
+        &self,
+        group: &Rc<Group>,
+        request: &mut Request,
+        tried: &mut SmallVec<[PeerIndex; 4]>,
+        began: Instant,
+    ) -> Result<Upstream, Failed> {
+        let servers = Rc::clone(&group.servers.borrow());
+        let key = self.balancing_key(group, &servers, request);
+        let mut last = None;
+        loop {
+            let picked = servers
+                .balancer
+                .borrow_mut()
+                .pick(&key, tried, Instant::now(), |n| rand::random_range(0..n));
+            let Some(peer) = picked else {
+                // All were tried: the last one's failure is the request's.
+                if let Some(failure) = last {
+                    return Err(Failed::Upstream(failure));
+                }
+                let name: Rc<str> = group.name.as_str().into();
+                request.attempts.push(Attempt {
+                    server: name,
+                    status: 502,
+                    ..Attempt::default()
+                });
+                self.client.log(
+                    Level::Error,
+                    request,
+                    format_args!("no live upstreams while connecting to upstream"),
+                );
+                return Err(Failed::Upstream(UpstreamFailure::NoneLive));
+            };
+            tried.push(peer);
+            let server = Rc::clone(&servers.peers[peer].0);
+            request.attempts.push(Attempt {
+                server,
+                ..Attempt::default()
+            });
+            if let Some(upstream) = group.reuse(&servers, peer) {
+                self.client.worker.counters.upstream_reused.add(1);
+                self.note_connected(request, Duration::ZERO);
+                return Ok(upstream);
+            }
+            let failure = match self.open(group, &servers, peer, request).await {
+                Ok(upstream) => return Ok(upstream),
+                Err(Failed::Upstream(failure)) => failure,
+                Err(failed) => return Err(failed),
+            };
+            self.client.worker.counters.upstream_failed.add(1);
+            let disabled = servers.balancer.borrow_mut().failed(peer, Instant::now());
+            self.log_failure(request, &failure, disabled);
+            if let Some(attempt) = request.attempts.last_mut() {
+                attempt.status = failure.status();
+            }
+            // Nothing was sent, so that another server may be tried whatever the request is.
+            if !failure.is_named_by(&self.location.proxy.next_upstream)
+                || !self.tries_left(tried, began)
+            {
+                return Err(Failed::Upstream(failure));
+            }
+            last = Some(failure);
+        }
+    }
+
+    async fn open(
+        &self,
+        group: &Rc<Group>,
+        servers: &Rc<Servers>,
+        peer: PeerIndex,
+        request: &mut Request,
+    ) -> Result<Upstream, Failed> {
+        let proxy = &self.location.proxy;
+        let began = Instant::now();
+        let bind: Option<IpAddr> = proxy.bind.as_ref().and_then(|template| {
+            let mut address = Vec::new();
+            template.render(&self.client.view(request), &mut address);
+            std::str::from_utf8(&address).ok()?.parse().ok()
+        });
+        let upstream = Upstream::connect(group, servers, peer, bind, proxy.socket_keepalive, began)
+            .map_err(|error| Failed::Upstream(UpstreamFailure::Connect(error)))?;
+        let wait = self
+            .client
+            .slot
+            .timed(Timer::UpstreamWrite, proxy.connect_timeout, |cx| {
+                if let Poll::Ready(connected) = upstream.socket.poll_connected(cx) {
+                    return Poll::Ready(
+                        connected
+                            .map_err(|error| Failed::Upstream(UpstreamFailure::Connect(error))),
+                    );
+                }
+                if self.client.socket.poll_hung_up(cx).is_ready() {
+                    return Poll::Ready(Err(Failed::ClientGone));
+                }
+                Poll::Pending
+            });
+        wait.await
+            .map_err(|_| Failed::Upstream(UpstreamFailure::ConnectTimedOut))??;
+        self.client.worker.counters.upstream_opened.add(1);
+        self.note_connected(request, began.elapsed());
+        Ok(upstream)
+    }
+
+    fn note_connected(&self, request: &mut Request, time: Duration) {
+        if let Some(attempt) = request.attempts.last_mut() {
+            attempt.connected = Some(time);
+        }
+    }
+
+    /// What the balancing method hashes.
+    fn balancing_key(&self, group: &Group, servers: &Servers, request: &Request) -> Vec<u8> {
+        match servers.method() {
+            Method::IpHash => match request.client.ip().map(|ip| ip.to_canonical()) {
+                Some(IpAddr::V4(ip)) => ip.octets()[..3].to_vec(),
+                Some(IpAddr::V6(ip)) => ip.octets().to_vec(),
+                None => Vec::new(),
+            },
+            Method::Hash { .. } => {
+                let mut key = Vec::new();
+                if let Some(template) = &*group.hash_key.borrow() {
+                    template.render(&self.client.view(request), &mut key);
+                }
+                key
+            }
+            Method::RoundRobin | Method::LeastConn | Method::Random { .. } => Vec::new(),
+        }
+    }
+
+    pub(super) fn tries_left(&self, tried: &[PeerIndex], began: Instant) -> bool {
+        let proxy = &self.location.proxy;
+        (proxy.next_upstream_tries == 0 || tried.len() < proxy.next_upstream_tries as usize)
+            && proxy
+                .next_upstream_timeout
+                .is_none_or(|limit| began.elapsed() < limit)
+    }
+
+    /// Whether a request may be sent once more, as far as its method says (nginx documentation, `proxy_next_upstream`).
+    pub(super) fn is_repeatable(&self, request: &Request) -> bool {
+        let method = request.head.method.of(&request.bytes);
+        self.location.proxy.next_upstream.non_idempotent
+            || !matches!(method, b"POST" | b"LOCK" | b"PATCH")
+    }
+
+    /// Whether the group has a server that was not tried yet.
+    pub(super) fn is_another_left(&self, request: &Request, tried: &[PeerIndex]) -> bool {
+        let group = request.group.as_ref();
+        group.is_some_and(|group| tried.len() < group.servers.borrow().peers.len())
+    }
+
+    /// Counts and logs that the server failed the request that was sent to it.
+    pub(super) fn note_failure(
+        &self,
+        request: &mut Request,
+        upstream: &Upstream,
+        failure: &UpstreamFailure,
+        counts: bool,
+    ) {
+        self.client.worker.counters.upstream_failed.add(1);
+        // These statuses say nothing about the server (nginx documentation, proxy_next_upstream).
+        let counts = counts && !matches!(failure, UpstreamFailure::Status(403 | 404));
+        let disabled = counts && upstream.failed(Instant::now());
+        if let Some(attempt) = request.attempts.last_mut()
+            && attempt.status == 0
+        {
+            attempt.status = failure.status();
+        }
+        self.log_failure(request, failure, disabled);
+    }
+
+    fn log_failure(&self, request: &Request, failure: &UpstreamFailure, disabled: bool) {
+        self.client
+            .log(Level::Error, request, format_args!("{failure}"));
+        if disabled {
+            self.client.log(
+                Level::Warn,
+                request,
+                format_args!("upstream server temporarily disabled"),
+            );
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! What is written about a request and its client connection.
+
+use std::fmt;
+use std::rc::Rc;
+
+use crate::config::model::{AccessLog, Level};
+use crate::net;
+use crate::observe::error_log::Context;
+
+use super::request::{ClientRef, Request};
+use super::variables::View;
+use super::worker::Worker;
+
+impl ClientRef<'_> {
+    /// Writes an error log line about the request.
+    pub(super) fn log(&self, level: Level, request: &Request, message: fmt::Arguments<'_>) {
+        let log = &self.settings.deployment.error_logs[request.location];
+        if !log.enabled(level) {
+            return;
+        }
+        let host = request.head.host.of(&request.bytes);
+        let upstream = request.last_server().map(|server| {
+            let target = String::from_utf8_lossy(request.head.target.of(&request.bytes));
+            format!("http://{server}{target}")
+        });
+        let context = Context {
+            client: Some(&self.facts.address),
+            server: Some(&self.settings.config().http.servers[request.server].name),
+            request: Some(request.line()),
+            upstream: upstream.as_ref().map(|text| text as &dyn fmt::Display),
+            host: (!host.is_empty()).then_some(host),
+        };
+        log.log(level, Some(self.facts.number), &context, message);
+    }
+
+    /// Writes an error log line about the connection.
+    pub(super) fn log_connection(&self, level: Level, message: fmt::Arguments<'_>) {
+        let context = Context {
+            client: Some(&self.facts.address),
+            ..Context::default()
+        };
+        let log = &self.settings.deployment.main_log;
+        log.log(level, Some(self.facts.number), &context, message);
+    }
+
+    /// Counts a request that is over, and writes its access log lines.
+    pub(super) fn log_access(&self, request: &Request) {
+        let counters = &self.worker.counters;
+        counters.responses.count(request.status);
+        counters.bytes_out.add(request.sent.get());
+        let received = request.bytes.len() as u64 + request.body_received.get();
+        counters.bytes_in.add(received);
+        let location = &self.settings.config().http.locations[request.location];
+        if location.access_logs.is_empty() {
+            return;
+        }
+        let view = self.view(request);
+        let files = &self.settings.deployment.access_logs[request.location];
+        for (log, file) in location.access_logs.iter().zip(files) {
+            if is_wanted(log, &view) {
+                let mut access = self.worker.access.borrow_mut();
+                access.append(file, &log.format, &view);
+                flush_soon(self.worker);
+            }
+        }
+    }
+}
+
+/// Whether the condition of an `access_log` holds.
+fn is_wanted(log: &AccessLog, view: &View<'_>) -> bool {
+    let Some(condition) = &log.condition else {
+        return true;
+    };
+    let mut value = Vec::new();
+    condition.render(view, &mut value);
+    !value.is_empty() && value != b"0"
+}
+
+/// Writes the access log out when the tasks that are ready now have had their turn: one write for the lines of many requests,
+/// and none of them waits for more.
+fn flush_soon(worker: &Rc<Worker>) {
+    if !worker.flushing.replace(true) {
+        let worker = Rc::clone(worker);
+        net::spawn(async move {
+            worker.flushing.set(false);
+            worker.access.borrow_mut().flush();
+        });
+    }
+}

@@ -1,0 +1,339 @@
+//! The values that variables have for a request.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime};
+
+use crate::config::template::Lookup;
+use crate::config::variable::Variable;
+use crate::http::fields::set_cookie;
+use crate::http::head::Version;
+use crate::http::target::argument;
+use crate::net::ClientAddress;
+use crate::observe::time::with_now;
+use crate::pin::State;
+
+use super::request::{Attempt, ClientRef, Request};
+
+/// Everything that variables can be asked about.
+pub(super) struct View<'a> {
+    pub(super) client: ClientRef<'a>,
+    pub(super) request: &'a Request,
+}
+
+/// A value that shows no more than the scheme of credentials.
+fn scheme_only(value: &[u8]) -> &[u8] {
+    let end = value
+        .iter()
+        .position(|b| matches!(b, b' ' | b'\t' | b','))
+        .unwrap_or(value.len());
+    &value[..end]
+}
+
+/// Fields whose values are credentials, or parts of a login.
+fn is_secret(name: &str) -> bool {
+    matches!(
+        name,
+        "authorization" | "proxy-authorization" | "www-authenticate" | "proxy-authenticate"
+    ) || name == "authentication-info"
+}
+
+fn put(out: &mut Vec<u8>, value: Option<&[u8]>) -> bool {
+    let Some(value) = value else { return false };
+    out.extend_from_slice(value);
+    true
+}
+
+fn show(out: &mut Vec<u8>, value: impl std::fmt::Display) -> bool {
+    // Writing to a vector does not fail.
+    let _ = write!(out, "{value}");
+    true
+}
+
+fn seconds(out: &mut Vec<u8>, duration: Duration) -> bool {
+    show(
+        out,
+        format_args!("{}.{:03}", duration.as_secs(), duration.subsec_millis()),
+    )
+}
+
+impl View<'_> {
+    fn local(&self) -> Option<SocketAddr> {
+        *self
+            .client
+            .facts
+            .local
+            .get_or_init(|| self.client.socket.local_address())
+    }
+
+    fn attempts(&self, out: &mut Vec<u8>, mut one: impl FnMut(&Attempt, &mut Vec<u8>)) -> bool {
+        for (i, attempt) in self.request.attempts.iter().enumerate() {
+            if i > 0 {
+                out.extend_from_slice(b", ");
+            }
+            one(attempt, out);
+        }
+        !self.request.attempts.is_empty()
+    }
+
+    fn times(&self, out: &mut Vec<u8>, time: impl Fn(&Attempt) -> Option<Duration>) -> bool {
+        self.attempts(out, |attempt, out| match time(attempt) {
+            Some(duration) => drop(seconds(out, duration)),
+            None => out.push(b'-'),
+        })
+    }
+
+    fn field(&self, out: &mut Vec<u8>, name: &str, value: Option<&[u8]>) -> bool {
+        put(
+            out,
+            if is_secret(name) {
+                value.map(scheme_only)
+            } else {
+                value
+            },
+        )
+    }
+
+    fn sent_field(&self, out: &mut Vec<u8>, name: &str) -> bool {
+        // What was sent is in the rewritten head, unless that is still the request's.
+        if self.request.status == 0 {
+            return false;
+        }
+        let mut head = Vec::with_capacity(self.request.rewrite.len());
+        let mut slices = crate::http::rewrite::Slices::new();
+        self.request
+            .rewrite
+            .slices(&self.request.response_bytes, 0, &mut slices);
+        slices
+            .iter()
+            .for_each(|slice| head.extend_from_slice(slice));
+        let mut lines = head.split(|&b| b == b'\n').skip(1);
+        let found = lines.find_map(|line| {
+            let colon = memchr::memchr(b':', line)?;
+            line[..colon]
+                .eq_ignore_ascii_case(name.as_bytes())
+                .then(|| line[colon + 1..].trim_ascii())
+        });
+        self.field(out, name, found)
+    }
+
+    fn request_id(&self) -> &[u8] {
+        self.request.id.get_or_init(|| {
+            let mut id = [0; 32];
+            let random: [u8; 16] = rand::random();
+            for (pair, byte) in id.chunks_exact_mut(2).zip(random) {
+                pair.copy_from_slice(&[
+                    b"0123456789abcdef"[usize::from(byte >> 4)],
+                    b"0123456789abcdef"[usize::from(byte & 15)],
+                ]);
+            }
+            id
+        })
+    }
+}
+
+impl Lookup for View<'_> {
+    fn append(&self, variable: &Variable, out: &mut Vec<u8>) -> bool {
+        let Self { client, request } = self;
+        let facts = client.facts;
+        let head = &request.head;
+        match variable {
+            Variable::Http(name) => self.field(out, name, request.http_field(name)),
+            Variable::SentHttp(name) => self.sent_field(out, name),
+            Variable::UpstreamHttp(name) => self.field(out, name, request.upstream_field(name)),
+            // The front's own answer took the place of the head that the fields are of.
+            Variable::UpstreamCookie(_) if request.response_bytes.is_empty() => false,
+            Variable::UpstreamCookie(name) => {
+                let found = request.response.fields.iter().find_map(|field| {
+                    let set = field
+                        .name
+                        .of(&request.response_bytes)
+                        .eq_ignore_ascii_case(b"set-cookie");
+                    set.then(|| set_cookie(field.value.of(&request.response_bytes), name))
+                        .flatten()
+                });
+                put(out, found)
+            }
+            Variable::Cookie(name) => put(out, head.cookie(&request.bytes, name)),
+            Variable::Arg(name) => put(
+                out,
+                head.query
+                    .and_then(|query| argument(query.of(&request.bytes), name)),
+            ),
+            Variable::Capture(n) => {
+                let captured = usize::from(*n)
+                    .checked_sub(1)
+                    .and_then(|i| request.captures.get(i));
+                put(out, captured.map(Vec::as_slice))
+            }
+            Variable::User(i) => put(out, request.user.get(*i).and_then(Option::as_deref)),
+            Variable::Map(i) => {
+                self.client.settings.config().http.maps[*i].append(self, out);
+                true
+            }
+            Variable::Host => {
+                if request.host.is_empty() {
+                    return show(
+                        out,
+                        &self.client.settings.config().http.servers[request.server].name,
+                    );
+                }
+                put(out, Some(&request.host))
+            }
+            Variable::ProxyHost => put(
+                out,
+                request
+                    .group
+                    .as_ref()
+                    .map(|group| group.proxy_host.as_bytes()),
+            ),
+            Variable::ProxyPort => request
+                .group
+                .as_ref()
+                .is_some_and(|group| show(out, group.port)),
+            Variable::ProxyAddXForwardedFor => {
+                if let Some(value) = request.http_field("x-forwarded-for") {
+                    out.extend_from_slice(value);
+                    out.extend_from_slice(b", ");
+                }
+                show(out, request.client)
+            }
+            Variable::RemoteAddr => show(out, request.client),
+            Variable::RemotePort => match request.client {
+                ClientAddress::Inet(address) => show(out, address.port()),
+                ClientAddress::Unix => false,
+            },
+            Variable::RemoteUser => false,
+            Variable::BinaryRemoteAddr => {
+                match request.client.ip().map(|ip| ip.to_canonical()) {
+                    Some(std::net::IpAddr::V4(ip)) => out.extend_from_slice(&ip.octets()),
+                    Some(std::net::IpAddr::V6(ip)) => out.extend_from_slice(&ip.octets()),
+                    None => out.extend_from_slice(b"unix:"),
+                }
+                true
+            }
+            Variable::RealipRemoteAddr => show(out, facts.address),
+            Variable::RealipRemotePort => match facts.address {
+                ClientAddress::Inet(address) => show(out, address.port()),
+                ClientAddress::Unix => false,
+            },
+            Variable::ProxyProtocolAddr => facts
+                .proxied
+                .is_some_and(|(source, _)| show(out, source.ip())),
+            Variable::ProxyProtocolPort => facts
+                .proxied
+                .is_some_and(|(source, _)| show(out, source.port())),
+            Variable::ProxyProtocolServerAddr => {
+                facts.proxied.is_some_and(|(_, to)| show(out, to.ip()))
+            }
+            Variable::ProxyProtocolServerPort => {
+                facts.proxied.is_some_and(|(_, to)| show(out, to.port()))
+            }
+            Variable::Scheme => put(out, Some(b"http")),
+            Variable::Https => false,
+            Variable::ServerName => show(
+                out,
+                &self.client.settings.config().http.servers[request.server].name,
+            ),
+            Variable::ServerAddr => match self.local() {
+                Some(local) => show(out, local.ip().to_canonical()),
+                None => put(out, Some(b"unix:")),
+            },
+            Variable::ServerPort => self.local().is_some_and(|local| show(out, local.port())),
+            Variable::ServerProtocol => put(
+                out,
+                Some(match head.version {
+                    Version::Http10 => b"HTTP/1.0",
+                    Version::Http11 => b"HTTP/1.1",
+                }),
+            ),
+            Variable::Request => put(out, Some(request.line())),
+            Variable::RequestMethod => put(out, Some(head.method.of(&request.bytes))),
+            Variable::RequestUri => {
+                let path = head.path.of(&request.bytes);
+                out.extend_from_slice(if path.is_empty() { b"/" } else { path });
+                if let Some(query) = head.query {
+                    out.push(b'?');
+                    out.extend_from_slice(query.of(&request.bytes));
+                }
+                true
+            }
+            Variable::Uri => put(out, Some(&request.path)),
+            Variable::Args => put(out, head.query.map(|query| query.of(&request.bytes))),
+            Variable::IsArgs => put(
+                out,
+                head.query
+                    .filter(|query| !query.is_empty())
+                    .map(|_| &b"?"[..]),
+            ),
+            Variable::RequestId => put(out, Some(self.request_id())),
+            Variable::RequestLength => show(
+                out,
+                request.bytes.len() as u64 + request.body_received.get(),
+            ),
+            Variable::RequestTime => seconds(out, request.started.elapsed()),
+            Variable::RequestCompletion => {
+                put(out, Some(if request.status == 0 { b"" } else { b"OK" }))
+            }
+            Variable::Status => {
+                if request.status == 0 {
+                    return put(out, Some(b"000"));
+                }
+                show(out, request.status)
+            }
+            Variable::BytesSent => show(out, request.sent.get()),
+            Variable::BodyBytesSent => show(out, request.body_sent.get()),
+            Variable::Connection => show(out, facts.number),
+            Variable::ConnectionRequests => show(out, facts.requests),
+            Variable::ConnectionTime => seconds(out, facts.accepted.elapsed()),
+            Variable::ContentLength => put(out, request.http_field("content-length")),
+            Variable::ContentType => put(out, request.http_field("content-type")),
+            Variable::Msec => seconds(
+                out,
+                SystemTime::now()
+                    .duration_since(SystemTime::UNIX_EPOCH)
+                    .unwrap_or_default(),
+            ),
+            Variable::TimeLocal => with_now(|stamps| show(out, stamps.local())),
+            Variable::TimeIso8601 => with_now(|stamps| show(out, stamps.iso8601())),
+            Variable::Pid => show(out, std::process::id()),
+            Variable::Pipe => put(out, Some(if request.pipelined { b"p" } else { b"." })),
+            Variable::Hostname => show(out, self.client.worker.hostname()),
+            Variable::NginxVersion => show(out, crate::cli::NGINX_VERSION),
+            Variable::UpstreamAddr => self.attempts(out, |attempt, out| {
+                out.extend_from_slice(attempt.server.as_bytes())
+            }),
+            Variable::UpstreamStatus => self.attempts(out, |attempt, out| match attempt.status {
+                0 => out.push(b'-'),
+                status => drop(show(out, status)),
+            }),
+            Variable::UpstreamResponseTime => self.times(out, |attempt| attempt.response),
+            Variable::UpstreamConnectTime => self.times(out, |attempt| attempt.connected),
+            Variable::UpstreamHeaderTime => self.times(out, |attempt| attempt.header),
+            Variable::UpstreamBytesSent => self.attempts(out, |attempt, out| {
+                show(out, attempt.sent);
+            }),
+            Variable::UpstreamBytesReceived => self.attempts(out, |attempt, out| {
+                show(out, attempt.received);
+            }),
+            Variable::UpstreamResponseLength => self.attempts(out, |attempt, out| {
+                show(out, attempt.body_received);
+            }),
+            Variable::PinId => request.pin.is_some_and(|pin| show(out, pin.id)),
+            Variable::PinState => request.pin.is_some_and(|pin| {
+                put(
+                    out,
+                    Some(match pin.state {
+                        State::Handshaking => b"handshaking",
+                        State::Established => b"established",
+                    }),
+                )
+            }),
+            Variable::PinAge => request.pin.is_some_and(|pin| seconds(out, pin.age)),
+            Variable::PinRequests => request.pin.is_some_and(|pin| show(out, pin.requests)),
+            Variable::AuthScheme => request
+                .credentials
+                .is_some_and(|credentials| show(out, credentials.scheme.word())),
+        }
+    }
+}
