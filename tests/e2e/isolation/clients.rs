@@ -506,10 +506,13 @@ impl Client {
         let response = match result {
             Ok(response) => response,
             Err(error) => {
-                let any = 0..world.closed.len();
-                if connected.server_closed
-                    || any.into_iter().any(|g| world.excuses(g, connected.seen))
-                {
+                // Silence is nobody's closing.
+                let any_closed = || {
+                    let mut groups = 0..world.closed.len();
+                    connected.server_closed
+                        || groups.any(|group| world.excuses(group, connected.seen))
+                };
+                if error.kind() != io::ErrorKind::TimedOut && any_closed() {
                     world.excuse(Violation::Closed);
                 } else {
                     let details = format!(
