@@ -38,8 +38,8 @@ pub(super) struct Findings {
     pub(super) recognised: u64,
     /// Logins that ended before their client did, as limits, evictions and servers end them.
     pub(super) ended: u64,
-    /// What a server's closing explains: connections closed, answers of 502, handshakes cut.
-    pub(super) excused: u64,
+    /// What a server's closing explains, by the violation that it would be otherwise.
+    pub(super) excused: BTreeMap<Violation, u64>,
     violations: BTreeMap<Violation, (u64, String)>,
 }
 
@@ -47,6 +47,14 @@ impl Findings {
     pub(super) fn report(&mut self, violation: Violation, details: String) {
         let (count, _) = self.violations.entry(violation).or_insert((0, details));
         *count += 1;
+    }
+
+    pub(super) fn excuse(&mut self, violation: Violation) {
+        *self.excused.entry(violation).or_default() += 1;
+    }
+
+    pub(super) fn excused(&self) -> u64 {
+        self.excused.values().sum()
     }
 
     pub(super) fn count(&self, violation: Violation) -> u64 {

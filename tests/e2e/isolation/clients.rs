@@ -69,8 +69,8 @@ impl World {
         self.findings.borrow_mut().report(violation, details);
     }
 
-    fn excuse(&self) {
-        self.findings.borrow_mut().excused += 1;
+    fn excuse(&self, violation: Violation) {
+        self.findings.borrow_mut().excuse(violation);
     }
 }
 
@@ -335,7 +335,7 @@ impl Client {
             whole &= entry.login.is_some();
         }
         if !whole && self.world.excuses(group, began) {
-            self.world.excuse();
+            self.world.excuse(Violation::HandshakeCut);
         } else if !whole {
             let details = format!("{leg:?}: {}", describe(self.number, &ask, &response));
             self.world.report(Violation::HandshakeCut, details);
@@ -407,8 +407,12 @@ impl Client {
         }
     }
 
-    /// Has the server close the connection that this client's last answer came by.
+    /// Has the server close the connection that this client is logged in on.
     async fn be_closed(&mut self, group: usize) {
+        let logged_in = |connected: &Connected| connected.groups[group].book.is_logged_in();
+        if !self.connection.as_ref().is_some_and(logged_in) {
+            return;
+        }
         let ask = Ask {
             group,
             method: "GET",
@@ -423,18 +427,14 @@ impl Client {
         let Some(connected) = &mut self.connection else {
             return;
         };
-        let entry = &mut connected.groups[group];
-        if entry.book.is_logged_in() {
-            entry
-                .book
-                .server_closed(&mut self.world.findings.borrow_mut());
+        let book = &mut connected.groups[group].book;
+        if book.is_logged_in() {
+            book.server_closed(&mut self.world.findings.borrow_mut());
             connected.server_closed = true;
         } else {
-            // It may be a connection of a login under way, or one that is everybody's.
-            connected.server_closed |= entry.login.is_some();
+            // A limit had ended the login: it was a connection that is everybody's.
             self.world.closes(group);
         }
-        entry.login = None;
     }
 
     /// An answer to a request without credentials.
@@ -506,11 +506,14 @@ impl Client {
         let response = match result {
             Ok(response) => response,
             Err(error) => {
-                let any = 0..world.closed.len();
-                if connected.server_closed
-                    || any.into_iter().any(|g| world.excuses(g, connected.seen))
-                {
-                    world.excuse();
+                // Silence is nobody's closing.
+                let any_closed = || {
+                    let mut groups = 0..world.closed.len();
+                    connected.server_closed
+                        || groups.any(|group| world.excuses(group, connected.seen))
+                };
+                if error.kind() != io::ErrorKind::TimedOut && any_closed() {
+                    world.excuse(Violation::Closed);
                 } else {
                     let details = format!(
                         "client {}: {} /{}{}: {error}",
@@ -534,7 +537,7 @@ impl Client {
                 describe(self.number, ask, &response),
             );
         } else {
-            world.excuse();
+            world.excuse(Violation::WrongStatus);
             let entry = &mut connected.groups[ask.group];
             entry.book.server_closed(&mut world.findings.borrow_mut());
             entry.login = None;
