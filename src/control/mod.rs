@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::config::model::Level;
+use crate::config::model::{Level, Main};
 use crate::config::{self, Config, System};
 use crate::net::Bound;
 use crate::observe::error_log::ErrorLog;
@@ -368,7 +368,7 @@ fn start_workers(
     if let Err(error) = raise_nofile(main.rlimit_nofile) {
         log.note(Level::Alert, format_args!("{error}"));
     }
-    become_user(main.user.as_ref(), logs, log)?;
+    become_user(main, logs, log)?;
     check_ring().map_err(emerg)?;
     note_addresses(&bound, log);
     let pins_cores = main.cpu_affinity || allowed_cores().is_ok_and(|cores| cores.len() == count);
@@ -430,13 +430,10 @@ fn open_logs(
 }
 
 /// Becomes the configured user, if this process is root's.
-fn become_user(
-    user: Option<&(String, Option<String>)>,
-    logs: &LogFiles,
-    log: &ErrorLog,
-) -> Result<(), StartError> {
-    let Some((name, group)) = user else {
-        if nix::unistd::geteuid().is_root() {
+fn become_user(main: &Main, logs: &LogFiles, log: &ErrorLog) -> Result<(), StartError> {
+    let Some((name, group)) = &main.user else {
+        // One that daemonizes is there to stay; others are somebody's try.
+        if main.daemon && nix::unistd::geteuid().is_root() {
             let message =
                 "the process runs as the super-user, which it need not: name somebody in \"user\"";
             log.note(Level::Warn, format_args!("{message}"));

@@ -358,27 +358,27 @@ impl<C> Pins<C> {
             .map(|place| self.resting.swap_remove(place))
     }
 
-    /// Takes out one pin that has been idle too long, if there is one; `limits` answers for its group. Call until `None`.
+    /// Takes out one pin that has been idle too long, if there is one; `limits` are those of its group. Call until `None`.
     ///
     /// Only established pins expire. A handshaking one ends with its client connection, which the client's own
     /// `keepalive_timeout` bounds.
     pub fn expired(
         &mut self,
-        limits: impl Fn(GroupId) -> Limits,
+        limits: impl Fn(&Pinned<C>) -> Limits,
         now: Instant,
     ) -> Option<Pinned<C>> {
-        let place = self.resting.iter().position(|pin| {
-            pin.expiry(&limits(pin.group))
-                .is_some_and(|expiry| expiry <= now)
-        })?;
+        let place = self
+            .resting
+            .iter()
+            .position(|pin| pin.expiry(&limits(pin)).is_some_and(|expiry| expiry <= now))?;
         Some(self.resting.swap_remove(place))
     }
 
     /// When `expired` should be asked again: the earliest end of an established pin's idle time.
-    pub fn next_expiry(&self, limits: impl Fn(GroupId) -> Limits) -> Option<Instant> {
+    pub fn next_expiry(&self, limits: impl Fn(&Pinned<C>) -> Limits) -> Option<Instant> {
         self.resting
             .iter()
-            .filter_map(|pin| pin.expiry(&limits(pin.group)))
+            .filter_map(|pin| pin.expiry(&limits(pin)))
             .min()
     }
 

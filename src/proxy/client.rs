@@ -10,7 +10,7 @@ use crate::http::body::BodyReader;
 use crate::http::refusal::Refusal;
 use crate::http::scan::{HeadScanner, Scan};
 use crate::net::{Accepted, Peek, Socket};
-use crate::pin::{EndReason, GroupId, Pins, State};
+use crate::pin::{EndReason, GroupId, Limits, Pinned, Pins, State};
 
 use super::answer::Body;
 use super::forward::{Finished, Forward};
@@ -313,7 +313,7 @@ impl Client {
     /// Waits for bytes of the client, or for whatever else an idle connection has to notice.
     async fn idle(&mut self, timeout: Duration) -> Woken {
         if !self.pins.is_empty()
-            && let Some(at) = self.pins.next_expiry(|group| self.worker.pin_limits(group))
+            && let Some(at) = self.pins.next_expiry(limits)
         {
             self.slot.arm(Timer::Pins, at);
         }
@@ -358,10 +358,7 @@ impl Client {
 
     fn end_idle_pins(&mut self) {
         let now = Instant::now();
-        while let Some(pin) = self
-            .pins
-            .expired(|group| self.worker.pin_limits(group), now)
-        {
+        while let Some(pin) = self.pins.expired(limits, now) {
             self.worker.end_pin(pin, EndReason::Idle);
         }
     }
@@ -537,6 +534,11 @@ impl Drop for Client {
     fn drop(&mut self) {
         self.worker.slots.remove(self.key);
     }
+}
+
+/// The limits that hold for a pin now.
+fn limits(pin: &Pinned<Upstream>) -> Limits {
+    pin.connection().group.pin_limits.get()
 }
 
 fn after_own_answer(kept: bool) -> Next {

@@ -294,7 +294,10 @@ impl Forward<'_> {
                 .authorization
                 .and_then(|span| Credentials::in_value(span.of(&request.bytes))),
         };
-        (credentials, request.head.proxy_authorization)
+        let configured = set
+            .iter()
+            .any(|(name, _)| name.eq_ignore_ascii_case("proxy-authorization"));
+        (credentials, request.head.proxy_authorization || configured)
     }
 
     /// Ends a request that came to no answer of a server.

@@ -16,6 +16,7 @@ use crate::config::model::{self, Level, PeerAddress};
 use crate::http::head::HeadLimits;
 use crate::net::{self, Accepted, Bound, Listener};
 use crate::observe::access_log::AccessBuffers;
+use crate::observe::cause::Cause;
 use crate::observe::counters::{Counters, stub_status};
 use crate::observe::error_log::ErrorLog;
 use crate::observe::files::LogFile;
@@ -185,7 +186,8 @@ pub(super) struct Worker {
     clients_accepted: Cell<u64>,
     pins_made: Cell<u64>,
     hostname: String,
-    full_since: Cell<Option<Instant>>,
+    /// When it was last reported that clients cannot come in.
+    complained: Cell<Option<Instant>>,
 }
 
 impl Worker {
@@ -212,7 +214,7 @@ impl Worker {
             hostname: nix::unistd::gethostname()
                 .map(|name| name.to_string_lossy().to_lowercase())
                 .unwrap_or_default(),
-            full_since: Cell::new(None),
+            complained: Cell::new(None),
         });
         worker.deploy(Arc::clone(&setup.deployment));
         worker
@@ -267,13 +269,8 @@ impl Worker {
                         Some(libc::EINVAL) => return,
                         // Out of descriptors or memory, or the network's trouble: it passes, and the address stays open.
                         _ => {
-                            self.main_log().note(
-                                Level::Crit,
-                                format_args!(
-                                    "accept4() failed ({})",
-                                    crate::observe::cause::Cause::from(&error)
-                                ),
-                            );
+                            let cause = Cause::from(&error);
+                            self.complain(Level::Crit, format_args!("accept4() failed ({cause})"));
                             net::sleep(ACCEPT_PAUSE).await;
                             break;
                         }
@@ -287,7 +284,8 @@ impl Worker {
         self.counters.accepted.add(1);
         let limit = self.settings.borrow().config().main.worker_connections;
         if self.slots.len() + self.upstream_connections.get() >= limit {
-            self.note_full(limit);
+            let message = format_args!("{limit} worker_connections are not enough");
+            self.complain(Level::Alert, message);
             return;
         }
         self.counters.handled.add(1);
@@ -298,19 +296,13 @@ impl Worker {
         net::spawn(client.serve());
     }
 
-    /// Reports once a second at the most that clients are turned away.
-    fn note_full(&self, limit: usize) {
+    /// Reports, once a second at the most, that clients cannot come in.
+    fn complain(&self, level: Level, message: std::fmt::Arguments<'_>) {
         let now = Instant::now();
-        if self
-            .full_since
-            .get()
-            .is_none_or(|at| now.duration_since(at) >= Duration::from_secs(1))
-        {
-            self.full_since.set(Some(now));
-            self.main_log().note(
-                Level::Alert,
-                format_args!("{limit} worker_connections are not enough"),
-            );
+        let last = self.complained.get();
+        if last.is_none_or(|at| now.duration_since(at) >= Duration::from_secs(1)) {
+            self.complained.set(Some(now));
+            self.main_log().note(level, message);
         }
     }
 
@@ -449,13 +441,6 @@ impl Worker {
         let count = self.pins_made.get() + 1;
         self.pins_made.set(count);
         (count - 1) * self.workers as u64 + self.number as u64 + 1
-    }
-
-    /// The limits that hold for a group's resting pins.
-    pub(super) fn pin_limits(&self, id: GroupId) -> pin::Limits {
-        let groups = self.groups.borrow();
-        let group = groups.values().find(|group| group.id == id);
-        group.map_or_else(pin::Limits::default, |group| group.pin_limits.get())
     }
 
     /// Puts an established pin on its group's list of idle ones, and has those given up that are too many.

@@ -359,8 +359,8 @@ fn a_new_login_is_no_limits_work() {
 fn idle_time_ends_established_pins_only() {
     let start = Instant::now();
     let at = |seconds| start + Duration::from_secs(seconds);
-    let limits_of = |group: GroupId| Limits {
-        idle_timeout: Duration::from_secs(u64::from(group.0)),
+    let limits_of = |pin: &Pinned<&str>| Limits {
+        idle_timeout: Duration::from_secs(u64::from(pin.group().0)),
         ..Limits::default()
     };
     let mut pins = Pins::default();
@@ -387,16 +387,16 @@ fn idle_time_ends_established_pins_only() {
 #[test]
 fn limits_without_end_do_not_overflow() {
     let now = Instant::now();
-    let endless = |_| Limits {
+    let endless = Limits {
         idle_timeout: Duration::MAX,
         max_age: Duration::MAX,
         max_requests: u64::MAX,
         ..Limits::default()
     };
     let mut pins = pinned(200, false, now);
-    assert_eq!(pins.next_expiry(endless), None);
-    assert!(pins.expired(endless, now).is_none());
-    let plan = pins.plan(GROUP, PLAIN, &endless(GROUP), now);
+    assert_eq!(pins.next_expiry(|_| endless), None);
+    assert!(pins.expired(|_| endless, now).is_none());
+    let plan = pins.plan(GROUP, PLAIN, &endless, now);
     assert_eq!(said(plan).0, Said::OnPin);
 }
 
