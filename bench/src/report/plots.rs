@@ -36,7 +36,16 @@ struct Plot<'a> {
     x: &'a str,
     y: &'a str,
     x_words: fn(f64) -> String,
-    from_zero: bool,
+    scales: Scales,
+    legend: SeriesLabelPosition,
+}
+
+/// Which axes are logarithmic. Those that are not begin at zero.
+#[derive(Clone, Copy)]
+enum Scales {
+    Linear,
+    LogarithmicX,
+    Logarithmic,
 }
 
 /// All plots for which something was measured.
@@ -50,7 +59,8 @@ pub(super) fn all(report: &Report) -> Result<Vec<String>, Failed> {
         x: "connections",
         y: "µs",
         x_words: whole,
-        from_zero: true,
+        scales: Scales::LogarithmicX,
+        legend: SeriesLabelPosition::UpperRight,
     };
     plots.extend(connections.draw(report, &by_connections)?);
     for (family, title) in [
@@ -65,7 +75,8 @@ pub(super) fn all(report: &Report) -> Result<Vec<String>, Failed> {
             x: "body",
             y: "µs for each MiB",
             x_words: bytes,
-            from_zero: true,
+            scales: Scales::Logarithmic,
+            legend: SeriesLabelPosition::UpperRight,
         };
         plots.extend(plot.draw(report, &lines)?);
     }
@@ -94,7 +105,8 @@ pub(super) fn all(report: &Report) -> Result<Vec<String>, Failed> {
             x: "percentile",
             y: "µs",
             x_words: percentile,
-            from_zero: false,
+            scales: Scales::Logarithmic,
+            legend: SeriesLabelPosition::LowerRight,
         };
         plots.extend(plot.draw(report, &lines)?);
     }
@@ -103,7 +115,8 @@ pub(super) fn all(report: &Report) -> Result<Vec<String>, Failed> {
         x: "pairs",
         y: "KiB",
         x_words: whole,
-        from_zero: true,
+        scales: Scales::Linear,
+        legend: SeriesLabelPosition::UpperLeft,
     };
     plots.extend(memory.draw(report, &memory_by_pairs(report))?);
     Ok(plots)
@@ -186,12 +199,17 @@ impl Plot<'_> {
         {
             let area = SVGBackend::with_string(&mut text, SIZE).into_drawing_area();
             area.fill(&WHITE)?;
-            let x = (left.max(0.5)..right * 1.05).log_scale();
-            if self.from_zero {
-                self.lines(report, lines, &area, x, 0.0..(high * 1.1).max(1.0))?;
-            } else {
-                let y = (low.max(1.0) * 0.8..high.max(2.0) * 1.2).log_scale();
-                self.lines(report, lines, &area, x, y)?;
+            let x = left.max(0.5)..right * 1.05;
+            let from_zero = 0.0..(high * 1.1).max(1.0);
+            let y = low.max(1.0) * 0.8..high.max(2.0) * 1.2;
+            match self.scales {
+                Scales::Linear => self.lines(report, lines, &area, 0.0..x.end, from_zero)?,
+                Scales::LogarithmicX => {
+                    self.lines(report, lines, &area, x.log_scale(), from_zero)?;
+                }
+                Scales::Logarithmic => {
+                    self.lines(report, lines, &area, x.log_scale(), y.log_scale())?;
+                }
             }
             area.present()?;
         }
@@ -250,8 +268,9 @@ impl Plot<'_> {
         }
         chart
             .configure_series_labels()
-            .position(SeriesLabelPosition::UpperLeft)
+            .position(self.legend.clone())
             .background_style(WHITE.mix(0.8))
+            .margin(4)
             .draw()
             .map_err(words)?;
         Ok(())
