@@ -426,18 +426,20 @@ fn warnings(cells: &[Cell], headline: Metric) -> Vec<String> {
             continue;
         };
         // Where there is a ratio, it is what counts, and it may be steady while the machine is not.
-        let judged = [figure.ratio_to_nginx, figure.ratio_to_floor];
-        let wide = match judged.iter().flatten().count() {
-            0 => figure.summary.is_wide(),
-            _ => judged.iter().flatten().any(Summary::is_wide),
-        };
-        if wide {
-            warnings.push(format!(
-                "the spread of {name} is too wide to say anything: {} from {:.4} to {:.4}",
-                headline.title(),
-                figure.summary.min,
-                figure.summary.max
-            ));
+        let mut judged = vec![
+            ("× nginx", figure.ratio_to_nginx),
+            ("× floor", figure.ratio_to_floor),
+        ];
+        if judged.iter().all(|(_, ratio)| ratio.is_none()) {
+            judged.push((headline.title(), Some(figure.summary)));
+        }
+        for (what, summary) in judged {
+            if let Some(summary) = summary.filter(Summary::is_wide) {
+                warnings.push(format!(
+                    "the spread of {name} is too wide to say anything: {what} {:.2} to {:.2}",
+                    summary.min, summary.max
+                ));
+            }
         }
     }
     warnings

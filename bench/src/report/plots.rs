@@ -200,7 +200,7 @@ impl Plot<'_> {
             let area = SVGBackend::with_string(&mut text, SIZE).into_drawing_area();
             area.fill(&WHITE)?;
             let x = left.max(0.5)..right * 1.05;
-            let from_zero = 0.0..(high * 1.1).max(1.0);
+            let from_zero = 0.0..(high * 1.3).max(1.0);
             let y = low.max(1.0) * 0.8..high.max(2.0) * 1.2;
             match self.scales {
                 Scales::Linear => self.lines(report, lines, &area, 0.0..x.end, from_zero)?,
