@@ -177,7 +177,11 @@ impl Drop for Front {
             let _ = self.child.wait();
         }
         if std::thread::panicking() {
-            eprintln!("--- error log of the front\n{}", self.error_log());
+            eprintln!(
+                "--- error log of the front\n{}--- its standard error\n{}",
+                self.error_log(),
+                self.stderr()
+            );
         }
     }
 }

@@ -373,7 +373,12 @@ fn a_bad_file_changes_nothing_and_is_reported_with_its_line() {
         ),
         (
             good.replace("info;", "info;\nfrob"),
-            format!("in {}:", file.display()),
+            format!("unknown directive \"frob\" in {}:", file.display()),
+        ),
+        (
+            // As a file is for a moment while somebody writes it.
+            String::new(),
+            "no \"events\" section in configuration".to_owned(),
         ),
         (
             good.replace("200 old", "200 new; access_log no/a.log"),

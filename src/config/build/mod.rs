@@ -49,6 +49,10 @@ pub(super) fn config(
     if let Some(http) = level.one("http") {
         builder.http(http, &main)?;
     }
+    // As nginx: a file that is empty, or cut while it is written, shall not take effect.
+    if !level.has("events") {
+        return Err(Error::new("no \"events\" section in configuration"));
+    }
     Ok(Config {
         main,
         http: builder.http,

@@ -30,6 +30,8 @@ fn check(before: &str, rows: &[(&str, &str)], after: &str) {
 #[rustfmt::skip]
 fn in_main() {
     check("", &[
+        ("", r#"[emerg] no "events" section in configuration"#),
+        ("http{}", r#"[emerg] no "events" section in configuration"#),
         ("events{", r#"[emerg] unexpected end of file, expecting "}" in /p/conf/f:1"#),
         ("}", r#"[emerg] unexpected "}" in /p/conf/f:1"#),
         ("events{}}", r#"[emerg] unexpected "}" in /p/conf/f:1"#),

@@ -151,7 +151,7 @@ fn exchange() {
 
 #[test]
 fn defaults() {
-    let config = load_text("").unwrap();
+    let config = load_text("events{}").unwrap();
     assert!(config.main.daemon);
     assert_eq!(config.main.workers, Some(1));
     assert_eq!(config.main.worker_connections, 512);
@@ -279,14 +279,17 @@ fn upstreams() {
         ("hash $uri;", Method::Hash { consistent: false }),
         ("hash $uri; least_conn;", Method::LeastConn),
     ] {
-        let config = load_text(&format!("http{{upstream u{{server 10.0.0.1;{text}}}}}")).unwrap();
+        let config = load_text(&format!(
+            "events{}http{{upstream u{{server 10.0.0.1;{text}}}}}"
+        ))
+        .unwrap();
         assert_eq!(config.http.groups[0].method, expected, "{text}");
     }
 }
 
 #[test]
 fn listeners() {
-    let text = "http{
+    let text = "events{} http{
         server { listen 127.0.0.1:81 backlog=7 so_keepalive=30m::10; server_name a .b; return 200; }
         server { listen localhost:81 default_server; listen [::1]:81 ipv6only=off; server_name ~^(?<x>c).d$ b; }
         server { listen 127.0.0.1:81 proxy_protocol; listen 0; listen *:0; listen unix:/run/l; }
@@ -344,7 +347,7 @@ fn listeners() {
 
 #[test]
 fn maps() {
-    let text = "http{
+    let text = "events{} http{
         server { location / { return 200 $m$up; } }
         map $http_upgrade $up { default upgrade; '' close; include more; }
         map $host $m { hostnames; .example.com $up; ~*^(?<first>.)(.) $2$first; volatile; } }";
@@ -375,7 +378,8 @@ fn maps() {
 
 #[test]
 fn logs() {
-    let text = "error_log e; http{ access_log a; log_format j escape=json '{' \"$status\" '}';
+    let text =
+        "error_log e; events{} http{ access_log a; log_format j escape=json '{' \"$status\" '}';
         server { access_log b j if=$host; access_log c; error_log d warn; } }";
     let config = load_text(text).unwrap();
     let root = &config.http.locations[config.http.servers[0].root];
@@ -443,7 +447,7 @@ fn simple() {
 fn the_real_file_system() {
     let directory = tempfile::tempdir().unwrap();
     for (name, text) in [
-        ("main", "include d/*.conf;"),
+        ("main", "events {} include d/*.conf;"),
         ("d/b.conf", "pid y;"),
         ("d/a.conf", "daemon off;"),
         ("d/.c.conf", "x;"),
