@@ -10,15 +10,15 @@ use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use crate::config::model::{Level, ListenAddress, Listener, TcpKeepalive};
+use crate::config::model::{Level, ListenAddress, Listener, LogTarget, Main, TcpKeepalive};
 use crate::config::{self, Config, System};
-use crate::net::{Bound, InetOptions};
+use crate::net::{Bound, Driver, InetOptions};
 use crate::observe::cause::Cause;
 use crate::observe::counters::Counters;
 use crate::observe::error_log::ErrorLog;
 use crate::observe::files::LogFiles;
 use crate::process::{
-    Identity, PidFile, Ready, allowed_cores, check_ring, core_count, daemonize, pin_to_core,
+    Identity, Io, PidFile, Ready, allowed_cores, check_ring, core_count, daemonize, pin_to_core,
     raise_nofile, redirect_stderr,
 };
 use crate::proxy::{self, Command, Deployment, Setup};
@@ -52,13 +52,13 @@ pub enum Source {
 ///
 /// # Errors
 /// What kept it from starting.
-pub fn serve(config: Config, source: Source) -> Result<(), StartError> {
+pub fn serve(config: Config, source: Source, io: Io) -> Result<(), StartError> {
     let ready = if config.main.daemon {
         daemonize().map_err(emerg)?
     } else {
         Ready::in_front()
     };
-    Control::start(config, source, ready)?.run()
+    Control::start(config, source, io, ready)?.run()
 }
 
 /// The listening addresses of the process, by the number that workers know them by.
@@ -201,7 +201,7 @@ struct Ended {
 }
 
 impl Control {
-    fn start(config: Config, source: Source, ready: Ready) -> Result<Self, StartError> {
+    fn start(config: Config, source: Source, io: Io, ready: Ready) -> Result<Self, StartError> {
         let daemon = config.main.daemon;
         let mut logs = LogFiles::default();
         let main_log = Arc::new(ErrorLog::open(&config.main.error_logs, &mut logs).map_err(emerg)?);
@@ -222,7 +222,7 @@ impl Control {
             main_log.note(Level::Alert, format_args!("{error}"));
         }
         become_user(main.user.as_ref(), &logs, &main_log)?;
-        check_ring().map_err(emerg)?;
+        let driver = choose_driver(io, main, &main_log)?;
         for (_, bound) in &bound {
             if let Some(address) = bound.address() {
                 main_log.note(Level::Notice, format_args!("listening on {address}"));
@@ -230,14 +230,14 @@ impl Control {
         }
         let pins_cores =
             main.cpu_affinity || allowed_cores().is_ok_and(|cores| cores.len() == workers);
-        let (workers, ended) = start_workers(workers, pins_cores, &deployment, &bound)?;
+        let (workers, ended) = start_workers(workers, driver, pins_cores, &deployment, &bound)?;
         drop(bound);
         if daemon {
             send_stderr_to(&deployment, &mut logs, &main_log);
         }
         main_log.note(
             Level::Notice,
-            format_args!("start {} workers on io_uring", workers.len()),
+            format_args!("start {} workers on {driver}", workers.len()),
         );
         ready.announce();
         Ok(Self {
@@ -469,9 +469,27 @@ fn become_user(
     identity.assume().map_err(emerg)
 }
 
+/// Settles what the workers wait with. Says so in the log and on standard error where it is not what is best.
+fn choose_driver(io: Io, main: &Main, log: &ErrorLog) -> Result<Driver, StartError> {
+    let (driver, refusal) = io.choose(check_ring).map_err(emerg)?;
+    if let Some(refusal) = refusal {
+        let warning = format!("{refusal}; serving on epoll instead");
+        log.note(Level::Warn, format_args!("{warning}"));
+        if main
+            .error_logs
+            .iter()
+            .all(|log| log.target != LogTarget::Stderr)
+        {
+            eprintln!("ntlmfront: [warn] {warning}");
+        }
+    }
+    Ok(driver)
+}
+
 /// Starts the workers and waits until each of them accepts.
 fn start_workers(
     count: usize,
+    driver: Driver,
     pins_cores: bool,
     deployment: &Arc<Deployment>,
     bound: &[(u64, Arc<Bound>)],
@@ -489,6 +507,7 @@ fn start_workers(
             deployment: Arc::clone(deployment),
             bound: bound.to_vec(),
             counters: counters.clone(),
+            driver,
             commands: receiver,
             ready: Box::new(move || {
                 // The control thread gave up waiting: it is on its way out.

@@ -46,7 +46,7 @@ fn main() -> ExitCode {
             };
         }
         Command::Demo => {
-            if let Err(error) = demo::run() {
+            if let Err(error) = demo::run(options.io) {
                 eprintln!("ntlmfront: [emerg] {error}");
                 return ExitCode::FAILURE;
             }
@@ -65,7 +65,7 @@ fn sources(options: &Options) -> config::Options {
 }
 
 fn serve(config: Config, source: Source, options: &Options) -> ExitCode {
-    match control::serve(config, source) {
+    match control::serve(config, source, options.io) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failure(&error, options),
     }

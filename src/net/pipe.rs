@@ -74,7 +74,11 @@ impl Pipe {
             flags()
         };
         let (read, _) = self.ends();
-        let n = splice(read, None, to, None, self.held, flags)?;
+        let n = splice(read, None, to, None, self.held, flags).inspect_err(|&error| {
+            if error == nix::Error::EAGAIN {
+                to.found_full();
+            }
+        })?;
         self.held -= n;
         Ok(n)
     }
