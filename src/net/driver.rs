@@ -83,7 +83,8 @@ pub async fn sleep(duration: Duration) {
     }
 }
 
-/// Lets every other task of the worker run and new readiness be noticed. A task that never waits starves the others.
+/// Lets every other task of the worker run and new readiness be noticed. A task that never waits starves the others, and
+/// waiting for a socket that is ready already is no wait.
 pub async fn give_way() {
     match running() {
         Driver::Uring => uring::give_way().await,

@@ -11,7 +11,7 @@ use std::time::Duration;
 use nix::sys::socket::{MsgFlags, recv, sendmsg};
 use socket2::{Domain, SockAddr, SockRef, Type};
 
-use super::driver::{self, Watch};
+use super::driver::Watch;
 use super::scratch::Loan;
 
 /// A connected, non-blocking stream socket. Dropping it shuts the connection down in both directions and closes it.
@@ -130,12 +130,6 @@ impl Socket {
     /// Ready when a send would take something, or fail.
     pub fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.watch.poll_write(self.as_fd(), cx)
-    }
-
-    /// Lets every other task of the worker run and new readiness be noticed. A task that never waits for the driver starves
-    /// the others.
-    pub async fn give_way(&self) {
-        driver::give_way().await;
     }
 
     /// Ready when something is there that nobody asked for: bytes, the end or an error. Unlike [`Socket::poll_readable`]
