@@ -9,7 +9,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser};
 
 use crate::config::model::LogTarget;
-use crate::process::Control;
+use crate::process::{Control, Io};
 
 /// What relative names are relative to unless `-p` says otherwise.
 const PREFIX: &str = "/usr/local/ntlmfront/";
@@ -76,6 +76,8 @@ pub struct Options {
     pub globals: Option<String>,
     /// `-q`: no word about a configuration that is right.
     pub quiet: bool,
+    /// `--io`: what workers wait with.
+    pub io: Io,
 }
 
 impl Options {
@@ -99,6 +101,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
         error_log,
         globals: arguments.globals,
         quiet: arguments.quiet,
+        io: arguments.io.unwrap_or_default(),
         prefix,
     };
     // The order is nginx's where several are asked for.
@@ -169,6 +172,9 @@ struct Arguments {
     /// set global directives out of configuration file
     #[arg(short = 'g', value_name = "directives", allow_hyphen_values = true)]
     globals: Option<String>,
+    /// what to wait with: uring, epoll, or auto for the first that the kernel allows
+    #[arg(long, value_name = "driver", value_parser = io)]
+    io: Option<Io>,
     /// without a configuration file: accept clients here ([addr:]port)
     #[arg(
         long,
@@ -190,6 +196,10 @@ struct Arguments {
 
 fn control(word: &str) -> Result<Control, &'static str> {
     Control::from_word(word).ok_or("no such signal")
+}
+
+fn io(word: &str) -> Result<Io, &'static str> {
+    Io::from_word(word).ok_or("no such driver")
 }
 
 /// Why a command line is not understood, in nginx's words. Status 1.
@@ -292,7 +302,7 @@ pub fn configure() -> String {
         text += module;
         text += "_module";
     }
-    text += " --without-http-cache\n";
+    text += " --without-http-cache\nio: io_uring; epoll with --io epoll\n";
     text
 }
 
@@ -327,7 +337,7 @@ pub fn help() -> String {
     let mut text = version();
     text += "\
 Usage: ntlmfront [-?hvVtTq] [-s signal] [-p prefix]
-                 [-e filename] [-c filename] [-g directives]
+                 [-e filename] [-c filename] [-g directives] [--io driver]
        ntlmfront --listen address --upstream url [--ntlm number]
        ntlmfront --demo
 
@@ -356,6 +366,7 @@ Options:
             "prefix" => Some(PREFIX),
             "error_log" => Some(ERROR_LOG),
             "conf" => Some(CONF),
+            "io" => Some("uring"),
             _ => None,
         };
         // Writing to a String cannot fail.
@@ -466,6 +477,14 @@ mod tests {
             .unwrap()
             .options;
         assert!(options.quiet);
+        assert_eq!(options.io, Io::Uring);
+        for (line, io) in [
+            (&["--io", "epoll"][..], Io::Epoll),
+            (&["--demo", "--io=uring"], Io::Uring),
+            (&["--io", "uring", "--io", "auto"], Io::Auto),
+        ] {
+            assert_eq!(parsed(line).unwrap().options.io, io, "{line:?}");
+        }
         assert_eq!(options.globals.as_deref(), Some("daemon off; pid /p;"));
     }
 
@@ -489,6 +508,8 @@ mod tests {
                 &["--upstream", "http://a"],
                 "option \"--listen\" is missing",
             ),
+            (&["--io", "select"], "invalid option: \"--io select\""),
+            (&["--io"], "option \"--io\" requires parameter"),
             (&["--ntlm", "1"], "option \"--upstream\" is missing"),
             (
                 &["--listen", "80", "--upstream", "http://a", "--ntlm=-1"],
@@ -517,6 +538,7 @@ mod tests {
             "  -s signal         : send signal to the running process: stop, quit, reopen, reload",
             "  -c filename       : set configuration file (default: conf/ntlmfront.conf)",
             "  -p prefix         : set prefix path (default: /usr/local/ntlmfront/)",
+            "  --io driver       : what to wait with: uring, epoll, or auto for the first that the kernel allows (default: uring)",
             "  --listen address  : without a configuration file: accept clients here ([addr:]port)",
         ] {
             assert!(

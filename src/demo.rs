@@ -9,6 +9,7 @@ use ntlm_origin::{LoginPaths, Origin, OriginOptions};
 use crate::config::model::LogTarget;
 use crate::config::{self, ReadFiles, System};
 use crate::control::{self, Source};
+use crate::process::Io;
 
 /// Where the demo listens if nobody else does.
 const PORT: u16 = 8080;
@@ -17,7 +18,7 @@ const PORT: u16 = 8080;
 ///
 /// # Errors
 /// What kept it from starting, as a line.
-pub fn run() -> Result<(), Box<dyn std::error::Error>> {
+pub fn run(io: Io) -> Result<(), Box<dyn std::error::Error>> {
     let options = OriginOptions {
         login: LoginPaths::Everything,
         ..OriginOptions::default()
@@ -58,7 +59,7 @@ pub fn run() -> Result<(), Box<dyn std::error::Error>> {
     println!("  curl -i http://{front}/");
     println!("  curl http://{front}/front_status\n");
     println!("What the front sees (Ctrl-C ends it):\n");
-    Ok(control::serve(config, Source::CommandLine)?)
+    Ok(control::serve(config, Source::CommandLine, io)?)
 }
 
 /// The configuration of the demo, as somebody would write it.

@@ -2,7 +2,7 @@
 //!
 //! Follow a request from [`proxy`]: `worker` accepts, `client` reads heads and owns the pins, `exchange` carries one
 //! request and its response, `relay` moves a body. The rooms below it ([`http`], [`pin`], [`balance`], [`config`]) are
-//! pure: no descriptor, clock or system call. [`net`] is the only room that knows io_uring.
+//! pure: no descriptor, clock or system call. [`net`] is the only room that knows io_uring and epoll.
 
 pub mod balance;
 pub mod cli;

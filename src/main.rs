@@ -9,7 +9,7 @@ use ntlmfront::control::{self, Source};
 use ntlmfront::demo;
 use ntlmfront::observe::error_log::ErrorLog;
 use ntlmfront::observe::files::LogFiles;
-use ntlmfront::process;
+use ntlmfront::process::{self, Io};
 
 fn main() -> ExitCode {
     let Invocation { command, options } = match cli::parse(std::env::args_os()) {
@@ -28,7 +28,7 @@ fn main() -> ExitCode {
         Command::Serve => {
             let source = sources(&options);
             return match config::load(&source, &System, &System) {
-                Ok(config) => serve(config, Source::Files(source)),
+                Ok(config) => serve(config, Source::Files(source), options.io),
                 Err(error) => failure(&error, &before_configuration(&options)),
             };
         }
@@ -38,12 +38,12 @@ fn main() -> ExitCode {
             ntlm,
         } => {
             return match Config::simple(&listen, &upstream, ntlm.unwrap_or(100)) {
-                Ok(config) => serve(config, Source::CommandLine),
+                Ok(config) => serve(config, Source::CommandLine, options.io),
                 Err(error) => failure(&error, &before_configuration(&options)),
             };
         }
         Command::Demo => {
-            if let Err(error) = demo::run() {
+            if let Err(error) = demo::run(options.io) {
                 eprintln!("ntlmfront: [emerg] {error}");
                 return ExitCode::FAILURE;
             }
@@ -61,13 +61,13 @@ fn sources(options: &Options) -> config::Options {
     }
 }
 
-fn serve(config: Config, source: Source) -> ExitCode {
+fn serve(config: Config, source: Source, io: Io) -> ExitCode {
     let logs = config.main.error_logs.clone();
     // What is logged there need not be printed there too.
     if logs.iter().all(|log| log.target != LogTarget::Stderr) {
         warn(&config);
     }
-    match control::serve(config, source) {
+    match control::serve(config, source, io) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failure(&error, &logs),
     }

@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::config::model::{Level, Main};
+use crate::config::model::{Level, LogTarget, Main};
 use crate::config::{self, Config, System};
-use crate::net::Bound;
+use crate::net::{Bound, Driver};
 use crate::observe::error_log::ErrorLog;
 use crate::observe::files::{LogFile, LogFiles};
 use crate::process::{
-    Identity, PidFile, Ready, allowed_cores, check_ring, core_count, daemonize, raise_nofile,
+    Identity, Io, PidFile, Ready, allowed_cores, check_ring, core_count, daemonize, raise_nofile,
     redirect_stderr,
 };
 use crate::proxy::{Command, Deployment};
@@ -62,13 +62,13 @@ pub enum Source {
 ///
 /// # Errors
 /// What kept it from starting, or the end of a worker. To be dropped only after it was reported.
-pub fn serve(config: Config, source: Source) -> Result<(), StartError> {
+pub fn serve(config: Config, source: Source, io: Io) -> Result<(), StartError> {
     let ready = if config.main.daemon {
         daemonize().map_err(emerg)?
     } else {
         Ready::in_front()
     };
-    match prepare(config, source) {
+    match prepare(config, source, io) {
         Ok((runtime, control, signals)) => {
             ready.announce();
             runtime.block_on(control.run(signals))
@@ -108,6 +108,7 @@ pub fn check(config: &Config) -> Result<(), StartError> {
 fn prepare(
     config: Config,
     source: Source,
+    io: Io,
 ) -> Result<(tokio::runtime::Runtime, Control, Signals), StartError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -118,7 +119,7 @@ fn prepare(
         let _in_runtime = runtime.enter();
         Signals::new().map_err(emerg)?
     };
-    Ok((runtime, Control::start(config, source)?, signals))
+    Ok((runtime, Control::start(config, source, io)?, signals))
 }
 
 /// The signals that the process listens to.
@@ -161,7 +162,7 @@ struct Control {
 }
 
 impl Control {
-    fn start(config: Config, source: Source) -> Result<Self, StartError> {
+    fn start(config: Config, source: Source, io: Io) -> Result<Self, StartError> {
         let daemon = config.main.daemon;
         let mut logs = LogFiles::default();
         let main_log = Arc::new(ErrorLog::open(&config.main.error_logs, &mut logs).map_err(emerg)?);
@@ -177,15 +178,11 @@ impl Control {
             Source::Files(_) => Some(PidFile::create(&deployment.config.main.pid).map_err(emerg)?),
             Source::CommandLine => None,
         };
-        match start_workers(workers, &deployment, bound, &logs, &main_log) {
+        match start_workers(workers, io, &deployment, bound, &logs, &main_log) {
             Ok(workers) => {
                 if daemon {
                     send_stderr_to(&deployment, &mut logs, &main_log);
                 }
-                main_log.note(
-                    Level::Notice,
-                    format_args!("start {} workers on io_uring", workers.len()),
-                );
                 Ok(Self {
                     source,
                     logs,
@@ -359,6 +356,7 @@ fn remove(pid_file: Option<PidFile>, log: &ErrorLog) {
 /// Gives up what only root may do, and starts the workers.
 fn start_workers(
     count: usize,
+    io: Io,
     deployment: &Arc<Deployment>,
     bound: Vec<(u64, Arc<Bound>)>,
     logs: &LogFiles,
@@ -369,10 +367,31 @@ fn start_workers(
         log.note(Level::Alert, format_args!("{error}"));
     }
     become_user(main, logs, log)?;
-    check_ring().map_err(emerg)?;
+    let driver = choose_driver(io, main, log)?;
     note_addresses(&bound, log);
     let pins_cores = main.cpu_affinity || allowed_cores().is_ok_and(|cores| cores.len() == count);
-    Workers::start(count, pins_cores, deployment, &bound)
+    let workers = Workers::start(count, driver, pins_cores, deployment, &bound)?;
+    log.note(
+        Level::Notice,
+        format_args!("start {count} workers on {driver}"),
+    );
+    Ok(workers)
+}
+
+/// Settles what the workers wait with. Says so in the log and on standard error where it is not what is best.
+fn choose_driver(io: Io, main: &Main, log: &ErrorLog) -> Result<Driver, StartError> {
+    let (driver, refusal) = io
+        .choose(check_ring)
+        .map_err(|refusal| emerg(format_args!("{refusal}; or start with --io epoll")))?;
+    if let Some(refusal) = refusal {
+        let warning = format!("{refusal}; serving on epoll instead");
+        log.note(Level::Warn, format_args!("{warning}"));
+        let mut logs = main.error_logs.iter();
+        if logs.all(|log| log.target != LogTarget::Stderr) {
+            eprintln!("ntlmfront: [warn] {warning}");
+        }
+    }
+    Ok(driver)
 }
 
 /// Says where the process listens: who configured port 0 learns from it which it is.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use crate::net::Bound;
+use crate::net::{Bound, Driver};
 use crate::observe::cause::Cause;
 use crate::observe::counters::Counters;
 use crate::process::pin_to_core;
@@ -39,6 +39,7 @@ impl Workers {
     /// Starts `count` workers and waits until each of them accepts.
     pub(super) fn start(
         count: usize,
+        driver: Driver,
         pins_cores: bool,
         deployment: &Arc<Deployment>,
         bound: &[(u64, Arc<Bound>)],
@@ -56,6 +57,7 @@ impl Workers {
                 deployment: Arc::clone(deployment),
                 bound: bound.to_vec(),
                 counters: counters.clone(),
+                driver,
                 commands: receiver,
                 ready: Box::new(move || {
                     // The control thread gave up waiting: it is on its way out.

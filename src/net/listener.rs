@@ -1,5 +1,6 @@
 //! Listening sockets: bound once by the process, one for each worker, accepted from by the workers.
 
+use std::cell::Cell;
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
@@ -10,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use socket2::{Domain, SockAddr, Type};
 
-use super::poll::Readiness;
+use super::driver::{Watch, give_way};
 use super::socket::Socket;
 
 /// Who a client is, by its connection.
@@ -142,15 +143,16 @@ impl Bound {
         self.address
     }
 
-    /// The listening socket for worker number `worker`.
+    /// The listening socket for worker number `worker`, whose thread this is.
     ///
     /// # Errors
-    /// No descriptors are left.
+    /// No descriptors or memory are left.
     pub fn listener(&self, worker: usize) -> io::Result<Listener> {
         let socket = self.sockets[worker % self.sockets.len()].try_clone()?;
         Ok(Listener {
+            watch: Watch::new(socket.as_fd())?,
             socket,
-            readiness: Readiness::default(),
+            waiting: Cell::new(false),
         })
     }
 }
@@ -186,14 +188,21 @@ fn is_stale(path: &Path, address: &SockAddr) -> bool {
 ///
 /// It is a duplicate: dropping it does not stop the listening, which belongs to [`Bound`].
 pub struct Listener {
+    watch: Watch,
     socket: socket2::Socket,
-    readiness: Readiness,
+    /// Clients may be waiting: nobody has looked since the driver said so, or not to the last of them.
+    waiting: Cell<bool>,
 }
 
 impl Listener {
-    /// Waits for a client.
+    /// Waits for a client. Other tasks get their turn, also where clients never cease to come.
     pub async fn readable(&self) {
-        poll_fn(|cx| self.readiness.poll(self.socket.as_fd(), libc::POLLIN, cx)).await;
+        if self.waiting.get() {
+            give_way().await;
+        } else {
+            poll_fn(|cx| self.watch.poll_read(self.socket.as_fd(), cx)).await;
+            self.waiting.set(true);
+        }
     }
 
     /// Accepts a client that is waiting; `None` if there is none.
@@ -219,10 +228,12 @@ impl Listener {
             Ok(accepted) => accepted,
             Err(error) => {
                 return match error.raw_os_error() {
-                    // The client was gone before it was accepted, or a signal came: not the listener's error.
-                    Some(libc::EAGAIN | libc::ECONNABORTED | libc::EINTR | libc::EPROTO) => {
+                    Some(libc::EAGAIN) => {
+                        self.waiting.set(false);
                         Ok(None)
                     }
+                    // The client was gone before it was accepted, or a signal came: not the listener's error.
+                    Some(libc::ECONNABORTED | libc::EINTR | libc::EPROTO) => Ok(None),
                     _ => Err(error),
                 };
             }
@@ -234,9 +245,16 @@ impl Listener {
             .as_socket()
             .map_or(ClientAddress::Unix, ClientAddress::Inet);
         Ok(Some(Accepted {
-            socket: Socket::connected(socket),
+            socket: Socket::connected(socket)?,
             client,
         }))
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        // What `Bound` has is a duplicate.
+        self.watch.forget(self.socket.as_fd());
     }
 }
 

@@ -70,7 +70,11 @@ impl Pipe {
     /// `WouldBlock` if the socket takes nothing now; `BrokenPipe` and the like if it is gone.
     pub fn drain(&mut self, to: &Socket) -> io::Result<usize> {
         let (read, _) = self.ends();
-        let n = splice(read, None, to, None, self.held, flags())?;
+        let n = splice(read, None, to, None, self.held, flags()).inspect_err(|&error| {
+            if error == nix::Error::EAGAIN {
+                to.found_full();
+            }
+        })?;
         self.held -= n;
         Ok(n)
     }

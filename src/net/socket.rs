@@ -11,23 +11,20 @@ use std::time::Duration;
 use nix::sys::socket::{MsgFlags, recv, sendmsg};
 use socket2::{Domain, SockAddr, SockRef, Type};
 
-use super::poll::Readiness;
+use super::driver::Watch;
 use super::scratch::Loan;
-
-const READABLE: i16 = libc::POLLIN | libc::POLLRDHUP;
-const WRITABLE: i16 = libc::POLLOUT;
 
 /// A connected, non-blocking stream socket. Dropping it shuts the connection down in both directions and closes it.
 ///
-/// "Try first, wait only when it would block": `readable` is a guess that starts false, is made true by the ring, and false
+/// "Try first, wait only when it would block": `readable` is a guess that starts false, is made true by the driver, and false
 /// again by a receive that found less than it asked for.
 pub struct Socket {
+    // Before the descriptor that it watches.
+    watch: Watch,
+    // The only descriptor of its kernel file, so that closing it ends what the driver has about it.
     socket: socket2::Socket,
     readable: Cell<bool>,
     hung_up: Cell<bool>,
-    reading: Readiness,
-    hangup: Readiness,
-    writing: Readiness,
 }
 
 /// What is waiting in a socket's receive queue.
@@ -42,16 +39,14 @@ pub enum Peek {
 }
 
 impl Socket {
-    /// Takes a connected socket that is non-blocking already.
-    pub(super) fn connected(socket: socket2::Socket) -> Self {
-        Self {
+    /// Takes a connected or connecting socket that is non-blocking already and has no duplicate.
+    pub(super) fn connected(socket: socket2::Socket) -> io::Result<Self> {
+        Ok(Self {
+            watch: Watch::new(socket.as_fd())?,
             socket,
             readable: Cell::new(false),
             hung_up: Cell::new(false),
-            reading: Readiness::default(),
-            hangup: Readiness::default(),
-            writing: Readiness::default(),
-        }
+        })
     }
 
     /// Begins to connect over TCP, from `bind` if given. The connection is there once [`Socket::poll_connected`] says so.
@@ -95,7 +90,7 @@ impl Socket {
             Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}
             Err(error) => return Err(error),
         }
-        Ok(Self::connected(socket))
+        Self::connected(socket)
     }
 
     /// Ready when the connection is made, or with the error that it failed with.
@@ -112,29 +107,29 @@ impl Socket {
         if self.readable.get() {
             return Poll::Ready(());
         }
-        self.reading.poll(self.as_fd(), READABLE, cx).map(|events| {
+        self.watch.poll_read(self.as_fd(), cx).map(|hung_up| {
             self.readable.set(true);
-            self.hung_up.set(self.hung_up.get() || events.hung_up());
+            self.hung_up.set(self.hung_up.get() || hung_up);
         })
     }
 
     /// Ready when the peer has sent its last byte or is gone, whatever is still unread. Bytes do not wake it twice.
     pub fn poll_hung_up(&self, cx: &mut Context<'_>) -> Poll<()> {
-        // The entry that waits for the next bytes reports a hang-up too, so that usually no second one is needed.
+        // Waiting for the next bytes reports a hang-up too, so that usually no second wait is needed.
         if !self.readable.get() && self.poll_readable(cx).is_pending() {
             return Poll::Pending;
         }
         if self.hung_up.get() {
             return Poll::Ready(());
         }
-        self.hangup
-            .poll(self.as_fd(), libc::POLLRDHUP, cx)
-            .map(|_| self.hung_up.set(true))
+        self.watch
+            .poll_hung_up(self.as_fd(), cx)
+            .map(|()| self.hung_up.set(true))
     }
 
     /// Ready when a send would take something, or fail.
     pub fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.writing.poll(self.as_fd(), WRITABLE, cx).map(|_| ())
+        self.watch.poll_write(self.as_fd(), cx)
     }
 
     /// Ready when something is there that nobody asked for: bytes, the end or an error. Unlike [`Socket::poll_readable`]
@@ -148,11 +143,11 @@ impl Socket {
         Poll::Pending
     }
 
-    /// Whether something is there that nobody asked for, as far as the ring has noticed. Makes a system call only if so.
+    /// Whether something is there that nobody asked for, as far as the driver has noticed. Makes a system call only if so.
     pub fn has_unasked(&self) -> bool {
         if self.readable.get() && self.peek() == Peek::Nothing {
             // The last receive took exactly what was there.
-            self.readable.set(false);
+            self.found_empty();
         }
         self.readable.get()
     }
@@ -170,14 +165,14 @@ impl Socket {
         match received {
             Ok(loan) => {
                 // Less than asked for: the queue is empty now (true of stream sockets), so the next look waits for the
-                // ring. At the end of the stream the socket stays readable.
+                // driver. At the end of the stream the socket stays readable.
                 if loan.len() < asked && !loan.is_empty() && !self.hung_up.get() {
-                    self.readable.set(false);
+                    self.found_empty();
                 }
                 Ok(Some(loan))
             }
             Err(nix::Error::EAGAIN) => {
-                self.readable.set(false);
+                self.found_empty();
                 Ok(None)
             }
             Err(nix::Error::EINTR) => Ok(None),
@@ -185,9 +180,15 @@ impl Socket {
         }
     }
 
-    /// Says that `splice` found nothing to take: the next look waits for the ring.
+    /// Says that a receive or `splice` found nothing more to take: the next look waits for the driver.
     pub fn found_empty(&self) {
         self.readable.set(false);
+        self.watch.found_empty();
+    }
+
+    /// Says that a send or `splice` found no more room: the next look waits for the driver.
+    pub(super) fn found_full(&self) {
+        self.watch.found_full();
     }
 
     /// Sends as much as the socket takes now; `Ok(0)`: nothing. `more`: more follows at once.
@@ -200,8 +201,18 @@ impl Socket {
             flags |= MsgFlags::from_bits_retain(libc::MSG_MORE);
         }
         match sendmsg::<()>(self.as_raw_fd(), slices, &[], flags, None) {
-            Ok(n) => Ok(n),
-            Err(nix::Error::EAGAIN | nix::Error::EINTR) => Ok(0),
+            Ok(n) => {
+                // Less than offered: there is no room now (true of stream sockets).
+                if n < slices.iter().map(|slice| slice.len()).sum() {
+                    self.found_full();
+                }
+                Ok(n)
+            }
+            Err(nix::Error::EAGAIN) => {
+                self.found_full();
+                Ok(0)
+            }
+            Err(nix::Error::EINTR) => Ok(0),
             Err(error) => Err(error.into()),
         }
     }
@@ -244,7 +255,7 @@ impl Socket {
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        // Armed poll entries keep the kernel's file alive, so that closing the descriptor alone would send no FIN.
+        // A ring's armed poll entries keep the kernel's file alive, so that closing the descriptor alone would send no FIN.
         // Shutting down does, and completes them.
         let _ = SockRef::from(&self.socket).shutdown(Shutdown::Both);
     }

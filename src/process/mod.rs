@@ -5,6 +5,7 @@
 
 mod cores;
 mod daemon;
+mod io;
 mod limits;
 mod pid;
 mod ring;
@@ -12,6 +13,7 @@ mod user;
 
 pub use cores::{allowed_cores, core_count, pin_to_core};
 pub use daemon::{DaemonError, Ready, daemonize, redirect_stderr};
+pub use io::Io;
 pub use limits::{NofileError, raise_nofile};
 pub use pid::{Control, PidFile, PidFileError, SignalError, send_signal};
 pub use ring::{RingRefusal, check_ring};

@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 use crate::http::body::{BodyReader, CHUNK_HEADER_MAX, Event, chunk_header};
 use crate::http::refusal::Refusal;
 use crate::http::rewrite::Slices;
-use crate::net::{Pipe, SCRATCH_BYTES, Socket};
+use crate::net::{Pipe, SCRATCH_BYTES, Socket, give_way};
 
 use super::slot::{Slot, Timer};
 
@@ -136,9 +136,7 @@ impl Relay<'_> {
         while !self.reader.is_done() {
             if turn >= TURN_BYTES {
                 turn = 0;
-                // Through the ring, which is what lets the worker's other tasks run; a receiver that takes nothing still
-                // times out here.
-                self.to.writable().await?;
+                give_way().await;
             }
             if !starved {
                 let (consumed, needs_more, left) = self.forward(pending, &[])?;
@@ -281,9 +279,7 @@ impl Relay<'_> {
         while left > 0 || pipe.held() > 0 {
             if turn >= TURN_BYTES {
                 turn = 0;
-                // Through the ring, which is what lets the worker's other tasks run; a receiver that takes nothing still
-                // times out here.
-                self.to.writable().await?;
+                give_way().await;
             }
             if pipe.held() == 0 {
                 let len = usize::try_from(left).unwrap_or(usize::MAX).min(TURN_BYTES);

@@ -78,6 +78,8 @@ pub struct Setup {
     pub bound: Vec<(u64, Arc<Bound>)>,
     /// The counters of all workers; this one writes those at `number`.
     pub counters: Vec<Arc<Counters>>,
+    /// What it waits with.
+    pub driver: net::Driver,
     /// What the control thread says.
     pub commands: UnboundedReceiver<Command>,
     /// Called once when the worker accepts clients.
@@ -87,9 +89,9 @@ pub struct Setup {
 /// Runs a worker on this thread until it is told to stop, or drained.
 ///
 /// # Errors
-/// The kernel refuses the ring, or no descriptors are left for the listening sockets.
+/// The kernel refuses the driver, or no descriptors are left for the listening sockets.
 pub fn run(setup: Setup) -> io::Result<()> {
-    net::run(async move {
+    net::run(setup.driver, async move {
         let worker = Worker::new(&setup);
         let Setup {
             bound,

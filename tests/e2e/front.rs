@@ -64,7 +64,7 @@ impl Front {
         };
         let started = eventually("the front starts or says why not", || {
             let log = front.error_log();
-            if log.contains("workers on io_uring") {
+            if log.contains(" workers on ") {
                 return Some(Ok(()));
             }
             let ended = front.child.try_wait().expect("the child can be waited for");
@@ -186,7 +186,10 @@ impl Drop for Front {
     }
 }
 
-/// The command that runs the front in `directory`.
+/// The environment variable that has every front of a test run on one driver: `uring` or `epoll`.
+const IO: &str = "NTLMFRONT_TEST_IO";
+
+/// The command that runs the front in `directory`, on the driver that [`IO`] names.
 pub(crate) fn command(directory: &Path) -> Command {
     let stderr =
         std::fs::File::create(directory.join("logs/stderr")).expect("a file for standard error");
@@ -195,6 +198,7 @@ pub(crate) fn command(directory: &Path) -> Command {
         .arg("-p")
         .arg(directory)
         .args(["-c", "front.conf"])
+        .args(std::env::var(IO).iter().flat_map(|io| ["--io", io]))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(stderr);

@@ -157,7 +157,7 @@ static HONOURED: &[Definition] = directives! {
 const STREAMED: &str = "bodies are streamed both ways, never stored";
 const NO_FILES: &str = "there are no files to serve here";
 const ONE_PROCESS: &str = "there is one process with a thread for each worker";
-const OWN_EVENTS: &str = "each worker has its own listening sockets and its own ring";
+const OWN_EVENTS: &str = "each worker has its own listening sockets and waits for its own events";
 const TABLES: &str = "tables are as large as they need to be";
 const OWN_MEMORY: &str = "memory is not kept in pools here";
 
@@ -170,7 +170,8 @@ static ACCEPTED: &[Definition] = accepted! {
     "pcre_jit", MAIN, FLAG, "regular expressions are compiled in any case";
     "lock_file", MAIN, words(1, 1), OWN_EVENTS;
     "timer_resolution", MAIN, words(1, 1), OWN_EVENTS;
-    "use", EVENTS, words(1, 1), OWN_EVENTS;
+    "use", EVENTS, words(1, 1),
+        "--io on the command line chooses what workers wait with";
     "accept_mutex", EVENTS, FLAG, OWN_EVENTS;
     "accept_mutex_delay", EVENTS, words(1, 1), OWN_EVENTS;
     "multi_accept", EVENTS, FLAG, OWN_EVENTS;

@@ -280,7 +280,7 @@ fn upstreams() {
         ("hash $uri; least_conn;", Method::LeastConn),
     ] {
         let config = load_text(&format!(
-            "events{}http{{upstream u{{server 10.0.0.1;{text}}}}}"
+            "events{{}}http{{upstream u{{server 10.0.0.1;{text}}}}}"
         ))
         .unwrap();
         assert_eq!(config.http.groups[0].method, expected, "{text}");

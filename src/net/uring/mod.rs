@@ -1,8 +1,16 @@
-//! A worker thread's runtime: tokio-uring, set up for one thread and cooperative task running.
+//! The io_uring driver: tokio-uring, set up for one thread and cooperative task running.
+
+#![forbid(unsafe_code)]
+
+mod watch;
 
 use std::future::Future;
 use std::io;
 use std::time::Duration;
+
+use io_uring::opcode;
+
+pub(super) use watch::Watch;
 
 /// Submission queue entries. The queue is flushed early when it is full, so that this bounds nothing but a batch.
 const ENTRIES: u32 = 1024;
@@ -18,31 +26,20 @@ fn builder() -> tokio_uring::Builder {
     builder
 }
 
-/// Runs `future` and everything it spawns on this thread until `future` is done.
-///
-/// # Errors
-/// The kernel refuses the ring.
-pub fn run<F: Future>(future: F) -> io::Result<F::Output> {
+pub(super) fn run<F: Future>(future: F) -> io::Result<F::Output> {
     Ok(tokio_uring::Runtime::new(&builder())?.block_on(future))
 }
 
-/// Whether the kernel gives this process a ring such as workers need.
-///
-/// # Errors
-/// Its refusal: `ENOSYS`, `EPERM`, `EINVAL` (too old for the flags), `ENOMEM`.
-pub fn usable() -> io::Result<()> {
-    let mut ring = tokio_uring::uring_builder();
-    ring.setup_coop_taskrun().setup_single_issuer();
-    ring.build(8).map(drop)
-}
-
-/// Starts a task on this worker.
-pub fn spawn(task: impl Future<Output = ()> + 'static) {
+pub(super) fn spawn(task: impl Future<Output = ()> + 'static) {
     // The handle is not needed: a task ends by itself, and at shutdown with its runtime.
     drop(tokio_uring::spawn(task));
 }
 
-/// Waits. For sweeps and pauses; no request arms a timer.
-pub async fn sleep(duration: Duration) {
+pub(super) async fn sleep(duration: Duration) {
     tokio::time::sleep(duration).await;
+}
+
+/// Waits for an entry that has nothing to do: it reaches the kernel when all other tasks have had their turn.
+pub(super) async fn give_way() {
+    watch::submit(opcode::Nop::new().build()).await;
 }

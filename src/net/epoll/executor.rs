@@ -1,0 +1,314 @@
+//! Runs a worker's tasks: those that are ready, then a look at what became ready, and so on.
+//!
+//! Waking a task from its own thread puts its number into a queue. From another thread (the control thread's messages) the
+//! number goes through a channel, and an eventfd ends the worker's wait.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, VecDeque};
+use std::future::{Future, poll_fn};
+use std::io;
+use std::os::fd::AsFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::{Duration, Instant};
+
+use nix::sys::epoll::EpollTimeout;
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use slab::Slab;
+
+use super::reactor::Reactor;
+
+/// Tasks polled in one turn at the most, unless more were ready at its beginning: what is ready in the kernel gets its turn
+/// although tasks wake each other for ever.
+const TURN: usize = 128;
+
+/// The number of the future that [`run`] was given.
+const MAIN: usize = usize::MAX;
+
+thread_local! {
+    static RUNTIME: RefCell<Option<Rc<Runtime>>> = const { RefCell::new(None) };
+}
+
+/// One worker's runtime.
+struct Runtime {
+    reactor: Reactor,
+    // None while the task is being polled.
+    tasks: RefCell<Slab<Option<Task>>>,
+    /// Numbers of tasks to poll. One that a task left behind when it ended polls whoever has the number now once too
+    /// often, which any future stands.
+    ready: RefCell<VecDeque<usize>>,
+    /// Tasks that go on after the next look at the kernel.
+    gave_way: RefCell<Vec<Waker>>,
+    timers: RefCell<BTreeMap<(Instant, u64), Waker>>,
+    timers_made: Cell<u64>,
+    home: Arc<Home>,
+    from_outside: Receiver<usize>,
+}
+
+/// How other threads reach a runtime.
+struct Home {
+    sender: Sender<usize>,
+    alarm: EventFd,
+}
+
+/// A task that rests.
+struct Task {
+    future: Pin<Box<dyn Future<Output = ()>>>,
+    handle: Arc<Handle>,
+    waker: Waker,
+}
+
+/// What a waker refers to. It outlives the task and the runtime where somebody keeps it.
+struct Handle {
+    task: usize,
+    /// Its number is in the queue, or on its way there.
+    queued: AtomicBool,
+    home: Arc<Home>,
+}
+
+impl Wake for Handle {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if self.queued.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let at_home = runtime(|runtime| {
+            let at_home = Arc::ptr_eq(&runtime.home, &self.home);
+            if at_home {
+                runtime.ready.borrow_mut().push_back(self.task);
+            }
+            at_home
+        });
+        if at_home != Some(true) && self.home.sender.send(self.task).is_ok() {
+            // It fails only if the counter is full, and then the worker is awake anyway.
+            let _ = self.home.alarm.write(1);
+        }
+    }
+}
+
+/// Runs `f` on this thread's runtime, if one runs.
+fn runtime<T>(f: impl FnOnce(&Rc<Runtime>) -> T) -> Option<T> {
+    // At the very end of a thread the variable is gone.
+    let found = RUNTIME.try_with(|runtime| runtime.borrow().as_ref().map(f));
+    found.ok().flatten()
+}
+
+/// Runs `f` on this worker's reactor, if one runs.
+pub(super) fn reactor<T>(f: impl FnOnce(&Reactor) -> T) -> Option<T> {
+    runtime(|runtime| f(&runtime.reactor))
+}
+
+/// Runs `future` and everything it spawns on this thread until `future` is done.
+pub(in crate::net) fn run<F: Future>(future: F) -> io::Result<F::Output> {
+    /// Drops the tasks while what they refer to is there.
+    struct Entered(Rc<Runtime>);
+    impl Drop for Entered {
+        fn drop(&mut self) {
+            // What is dropped may spawn.
+            loop {
+                let tasks = self.0.tasks.take();
+                if tasks.is_empty() {
+                    break;
+                }
+                drop(tasks);
+            }
+            RUNTIME.set(None);
+        }
+    }
+
+    let runtime = Rc::new(Runtime::new()?);
+    RUNTIME.set(Some(Rc::clone(&runtime)));
+    let entered = Entered(runtime);
+    let mut main = pin!(future);
+    entered.0.block_on(main.as_mut())
+}
+
+/// Starts a task.
+pub(in crate::net) fn spawn(task: impl Future<Output = ()> + 'static) {
+    let future = Box::pin(task);
+    runtime(|runtime| {
+        let mut tasks = runtime.tasks.borrow_mut();
+        let entry = tasks.vacant_entry();
+        let (handle, waker) = runtime.handle(entry.key());
+        runtime.ready.borrow_mut().push_back(entry.key());
+        entry.insert(Some(Task {
+            future,
+            handle,
+            waker,
+        }));
+    })
+    .expect("spawned by a worker");
+}
+
+/// Waits until every task that is ready had its turn and the kernel was asked for more.
+pub(in crate::net) async fn give_way() {
+    let mut gave_way = false;
+    poll_fn(|cx| {
+        if gave_way {
+            return Poll::Ready(());
+        }
+        gave_way = true;
+        runtime(|runtime| runtime.gave_way.borrow_mut().push(cx.waker().clone()));
+        Poll::Pending
+    })
+    .await;
+}
+
+/// Waits for time to pass.
+pub(in crate::net) async fn sleep(duration: Duration) {
+    /// Its place among the timers.
+    struct Armed(Option<(Instant, u64)>);
+    impl Drop for Armed {
+        fn drop(&mut self) {
+            if let Some(key) = self.0 {
+                runtime(|runtime| runtime.timers.borrow_mut().remove(&key));
+            }
+        }
+    }
+
+    let Some(at) = Instant::now().checked_add(duration) else {
+        return std::future::pending().await;
+    };
+    let mut armed = Armed(None);
+    poll_fn(|cx| {
+        if Instant::now() >= at {
+            return Poll::Ready(());
+        }
+        runtime(|runtime| {
+            let key = *armed.0.get_or_insert_with(|| {
+                let number = runtime.timers_made.get();
+                runtime.timers_made.set(number + 1);
+                (at, number)
+            });
+            runtime.timers.borrow_mut().insert(key, cx.waker().clone());
+        });
+        Poll::Pending
+    })
+    .await;
+}
+
+impl Runtime {
+    fn new() -> io::Result<Self> {
+        let alarm = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
+        let reactor = Reactor::new(alarm.as_fd())?;
+        let (sender, from_outside) = channel();
+        let home = Arc::new(Home { sender, alarm });
+        Ok(Self {
+            reactor,
+            tasks: RefCell::default(),
+            ready: RefCell::default(),
+            gave_way: RefCell::default(),
+            timers: RefCell::default(),
+            timers_made: Cell::new(0),
+            home,
+            from_outside,
+        })
+    }
+
+    /// What a task that is in the queue already is woken by.
+    fn handle(&self, task: usize) -> (Arc<Handle>, Waker) {
+        let handle = Arc::new(Handle {
+            task,
+            queued: AtomicBool::new(true),
+            home: Arc::clone(&self.home),
+        });
+        (Arc::clone(&handle), Waker::from(handle))
+    }
+
+    fn block_on<F: Future>(&self, mut main: Pin<&mut F>) -> io::Result<F::Output> {
+        let (handle, waker) = self.handle(MAIN);
+        self.ready.borrow_mut().push_back(MAIN);
+        loop {
+            let turn = self.ready.borrow().len().max(TURN);
+            for _ in 0..turn {
+                let Some(task) = self.ready.borrow_mut().pop_front() else {
+                    break;
+                };
+                if task != MAIN {
+                    self.poll_task(task);
+                    continue;
+                }
+                handle.queued.swap(false, Ordering::AcqRel);
+                if let Poll::Ready(output) = main.as_mut().poll(&mut Context::from_waker(&waker)) {
+                    return Ok(output);
+                }
+            }
+            self.collect()?;
+        }
+    }
+
+    fn poll_task(&self, number: usize) {
+        let taken = self.tasks.borrow_mut().get_mut(number).map(Option::take);
+        let Some(Some(mut task)) = taken else {
+            return;
+        };
+        // From here on a wake counts for the next poll.
+        task.handle.queued.swap(false, Ordering::AcqRel);
+        let polled = catch_unwind(AssertUnwindSafe(|| {
+            task.future
+                .as_mut()
+                .poll(&mut Context::from_waker(&task.waker))
+        }));
+        if let Ok(Poll::Pending) = polled {
+            // Nobody else takes a task out of its place.
+            self.tasks.borrow_mut()[number] = Some(task);
+            return;
+        }
+        // It ended, or panicked and the hook has said so. The number is free once nothing of it is left.
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(task)));
+        self.tasks.borrow_mut().remove(number);
+    }
+
+    /// Takes what became ready; waits for it if there is nothing else to do.
+    fn collect(&self) -> io::Result<()> {
+        let gave_way = self.gave_way.take();
+        let idle = gave_way.is_empty() && self.ready.borrow().is_empty();
+        let timeout = if idle {
+            self.until_timer()
+        } else {
+            EpollTimeout::ZERO
+        };
+        if self.reactor.collect(timeout)? {
+            // Emptied before the channel is, so that no number is left behind.
+            let _ = self.home.alarm.read();
+            let mut ready = self.ready.borrow_mut();
+            ready.extend(self.from_outside.try_iter());
+        }
+        self.wake_timers();
+        // Behind everything that the kernel had.
+        gave_way.iter().for_each(Waker::wake_by_ref);
+        Ok(())
+    }
+
+    /// How long nothing has to be done, in whole milliseconds, rounded up.
+    fn until_timer(&self) -> EpollTimeout {
+        let timers = self.timers.borrow();
+        let Some(((at, _), _)) = timers.first_key_value() else {
+            return EpollTimeout::NONE;
+        };
+        let wait = at.saturating_duration_since(Instant::now());
+        let ms = wait.as_nanos().div_ceil(1_000_000);
+        EpollTimeout::try_from(ms).unwrap_or(EpollTimeout::MAX)
+    }
+
+    fn wake_timers(&self) {
+        let mut timers = self.timers.borrow_mut();
+        if timers.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        while let Some(entry) = timers.first_entry()
+            && entry.key().0 <= now
+        {
+            entry.remove().wake();
+        }
+    }
+}
