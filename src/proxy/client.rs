@@ -96,14 +96,15 @@ impl Client {
             return;
         }
         loop {
-            // A reload holds from the next request on; a connection whose address is gone from it stays with the old one.
+            let Some(mut request) = self.next_request(&settings).await else {
+                break;
+            };
+            // A reload holds from the next request on, also where the connection was idle meanwhile; one whose address is
+            // gone stays with the old configuration.
             let current = self.worker.settings();
             if current.listener(self.listen).is_some() {
                 settings = current;
             }
-            let Some(mut request) = self.next_request(&settings).await else {
-                break;
-            };
             self.slot.phase.set(Phase::Answering);
             // Boxed, so that an idle connection's task is small.
             let next = Box::pin(self.handle(&settings, &mut request)).await;

@@ -276,6 +276,20 @@ fn a_reload_brings_new_locations_servers_and_listeners() {
 }
 
 #[test]
+fn the_next_request_of_an_idle_connection_sees_the_new_configuration() {
+    const ASK: &str = "GET / HTTP/1.1\r\nHost: front\r\n\r\n";
+    let front = Front::start(&says("127.0.0.1:0", "old"));
+    let mut client = Plain::open(front.addr(0)).unwrap();
+    client.send(ASK).unwrap();
+    client.read_until("\r\n\r\nold").unwrap();
+    front.reload(&says("127.0.0.1:0", "new"));
+    eventually_says(&front, 0, "new");
+    client.send(ASK).unwrap();
+    client.read_until("\r\n\r\n").unwrap();
+    assert!(client.read_until("w").unwrap().ends_with("new"));
+}
+
+#[test]
 fn a_reload_brings_new_names_on_an_address() {
     let address = free_address();
     let one = says(&address.to_string(), "one");
