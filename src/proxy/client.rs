@@ -85,13 +85,13 @@ impl Client {
         }
     }
 
-    /// Serves the connection to its end.
-    pub(super) async fn serve(mut self) {
+    /// Serves the connection to its end. (In a box, because a task holds what it was given by value twice.)
+    pub(super) async fn serve(mut self: Box<Self>) {
         let mut settings = self.worker.settings();
         if settings
             .listener(self.listen)
             .is_some_and(|index| settings.config().http.listeners[index].proxy_protocol)
-            && !self.read_proxy_header(&settings).await
+            && !Box::pin(self.read_proxy_header(&settings)).await
         {
             return;
         }
@@ -106,7 +106,7 @@ impl Client {
                 settings = current;
             }
             self.slot.phase.set(Phase::Answering);
-            // Boxed, so that an idle connection's task is small.
+            // Boxed, like everything else here that an idle connection does not do, so that its task is small.
             let next = Box::pin(self.handle(&settings, &mut request)).await;
             self.seen(&settings).log_access(&request);
             self.worker.give_back(request);
@@ -117,7 +117,7 @@ impl Client {
                 Next::Linger => {
                     // Whoever the pins are for gets nothing more on this connection.
                     self.end_pins(EndReason::ClientClosed);
-                    self.linger().await;
+                    Box::pin(self.linger()).await;
                     break;
                 }
             }
@@ -180,7 +180,7 @@ impl Client {
                 Woken::Readable => {}
                 Woken::TimedOut => {
                     if began.is_some() {
-                        self.refuse_head(settings, 408).await;
+                        Box::pin(self.refuse_head(settings, 408)).await;
                     }
                     return None;
                 }
@@ -264,7 +264,7 @@ impl Client {
                     self.buffered.extend_from_slice(&loan);
                 }
                 self.note_refusal(refusal);
-                self.refuse_head(settings, refusal.status()).await;
+                Box::pin(self.refuse_head(settings, refusal.status())).await;
                 Some(None)
             }
         }

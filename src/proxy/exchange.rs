@@ -3,7 +3,7 @@
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -113,12 +113,13 @@ impl Exchange<'_> {
             upload.over.set(true);
             self.respond(upstream, request, asked, &upload).await
         } else {
-            // Boxed: most requests have no body, and their tasks shall not pay for it.
-            let up = Box::pin(async {
+            let up = async {
                 to.send(&left).await?;
                 relay.run(buffered).await
-            });
-            both(up, self.respond(upstream, request, asked, &upload), &upload).await
+            };
+            let response = self.respond(upstream, request, asked, &upload);
+            // Boxed: most requests have no body, and their tasks shall not pay for it.
+            Box::pin(both(up, response, &upload)).await
         };
         // What is left of the body, should the front answer itself.
         request.body = relay.reader;
@@ -197,11 +198,11 @@ impl Exchange<'_> {
 /// Runs the upload and the response at once. The response's end ends the exchange, unless a rest of the request still has
 /// to go to a server that keeps its connection.
 async fn both(
-    mut up: Pin<Box<dyn Future<Output = Result<(), RelayError>> + '_>>,
+    up: impl Future<Output = Result<(), RelayError>>,
     response: impl Future<Output = Result<Answered, Failed>>,
     upload: &Upload,
 ) -> Result<Answered, Failed> {
-    let mut response = pin!(response);
+    let (mut up, mut response) = (pin!(up), pin!(response));
     let mut answered: Option<Answered> = None;
     let mut lost = false;
     poll_fn(|cx| {

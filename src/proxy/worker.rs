@@ -294,7 +294,7 @@ impl Worker {
         let count = self.clients_accepted.get() + 1;
         self.clients_accepted.set(count);
         let number = (count - 1) * self.workers as u64 + self.number as u64 + 1;
-        let client = Client::new(Rc::clone(self), accepted, listen, number);
+        let client = Box::new(Client::new(Rc::clone(self), accepted, listen, number));
         net::spawn(client.serve());
     }
 
