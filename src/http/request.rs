@@ -375,5 +375,34 @@ impl Upgrade {
     }
 }
 
+/// The request line that bytes begin with, for logs; empty if they begin with none, because anything may stand there then,
+/// a piece of a token too. Looks at no more than the first 64 KiB.
+pub fn shown_line(bytes: &[u8]) -> &[u8] {
+    let bytes = &bytes[..bytes.len().min(64 << 10)];
+    let end = memchr::memchr2(b'\r', b'\n', bytes).unwrap_or(bytes.len());
+    let mut words = bytes[..end].split(|&b| b == b' ');
+    let (method, target, version) = (words.next(), words.next(), words.next());
+    let is_method = method.is_some_and(|word| {
+        !word.is_empty()
+            && word
+                .iter()
+                .all(|b| b.is_ascii_alphabetic() || b"-_".contains(b))
+    });
+    let is_target = target.is_some_and(|word| {
+        // The target of CONNECT is a host and a port, which a token has nothing of.
+        word == b"*"
+            || method == Some(b"CONNECT") && word.contains(&b':')
+            || [&b"/"[..], b"http://", b"https://"]
+                .iter()
+                .any(|&start| word.starts_with(start))
+    });
+    let is_version = version.is_some_and(|word| word.starts_with(b"HTTP/") && word.len() <= 10);
+    if is_method && is_target && is_version && words.next().is_none() {
+        &bytes[..end]
+    } else {
+        &[]
+    }
+}
+
 #[cfg(test)]
 mod tests;

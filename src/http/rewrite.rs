@@ -86,6 +86,18 @@ impl Rewrite {
         }
     }
 
+    /// The target of the request line that was written.
+    pub fn target(&self, head: &[u8]) -> Vec<u8> {
+        let mut slices = Slices::new();
+        self.slices(head, 0, &mut slices);
+        let bytes = slices.iter().flat_map(|slice| slice.iter().copied());
+        bytes
+            .skip_while(|&b| b != b' ')
+            .skip(1)
+            .take_while(|&b| b != b' ')
+            .collect()
+    }
+
     /// Appends the pieces as slices to `out`, without their first `skip` bytes; `head` is the buffer that the spans
     /// belong to.
     pub fn slices<'a>(&'a self, head: &'a [u8], skip: usize, out: &mut Slices<'a>) {
@@ -104,8 +116,8 @@ impl Rewrite {
     }
 }
 
-/// What becomes of the request's target. Bytes that end a target early, blanks and control bytes, are percent-encoded in
-/// what is given here.
+/// What becomes of the request's target. Bytes that end a target early or that a client may not send in one are
+/// percent-encoded in what is given here.
 #[derive(Clone, Copy, Debug)]
 pub enum Target<'a> {
     /// Path and query as they came (an absolute form loses its scheme and authority, RFC 9112 section 3.2.1).
@@ -226,7 +238,8 @@ fn request_line(out: &mut Rewrite, head: &RequestHead, buffer: &[u8], target: Ta
 /// Appends bytes that the configuration made, of decoded variables perhaps, so that they stay one target.
 fn push_target(own: &mut Vec<u8>, target: &[u8]) {
     for &byte in target {
-        if byte > b' ' && byte != 0x7f {
+        // A number sign and a backslash would be refused from a client (rule 13).
+        if byte > b' ' && !matches!(byte, 0x7f | b'#' | b'\\') {
             own.push(byte);
         } else {
             let digit = |value: u8| b"0123456789ABCDEF"[usize::from(value & 0xf)];

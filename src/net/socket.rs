@@ -191,15 +191,12 @@ impl Socket {
         self.watch.found_full();
     }
 
-    /// Sends as much as the socket takes now; `Ok(0)`: nothing. `more`: more follows at once.
+    /// Sends as much as the socket takes now; `Ok(0)`: nothing.
     ///
     /// # Errors
     /// Those of `sendmsg(2)`; never a signal.
-    pub fn try_send(&self, slices: &[IoSlice<'_>], more: bool) -> io::Result<usize> {
-        let mut flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-        if more {
-            flags |= MsgFlags::from_bits_retain(libc::MSG_MORE);
-        }
+    pub fn try_send(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
         match sendmsg::<()>(self.as_raw_fd(), slices, &[], flags, None) {
             Ok(n) => {
                 // Less than offered: there is no room now (true of stream sockets).
@@ -215,6 +212,11 @@ impl Socket {
             Err(nix::Error::EINTR) => Ok(0),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Whether the connection has failed, a reset by the peer above all. Bytes that came before may be unread still.
+    pub fn is_reset(&self) -> bool {
+        !matches!(self.socket.take_error(), Ok(None))
     }
 
     /// Looks into the receive queue without taking anything.

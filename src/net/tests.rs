@@ -89,7 +89,7 @@ async fn pair() -> (Socket, Socket) {
 
 async fn send(socket: &Socket, mut bytes: &[u8]) {
     loop {
-        let n = socket.try_send(&[IoSlice::new(bytes)], false).unwrap();
+        let n = socket.try_send(&[IoSlice::new(bytes)]).unwrap();
         bytes = &bytes[n..];
         if bytes.is_empty() {
             return;

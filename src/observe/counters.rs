@@ -29,18 +29,6 @@ impl Count {
 pub struct Gauge(AtomicU64);
 
 impl Gauge {
-    /// One more.
-    pub fn increase(&self) {
-        self.set(self.value().wrapping_add(1));
-    }
-
-    /// One less. Never below zero.
-    pub fn decrease(&self) {
-        let value = self.value();
-        debug_assert!(value > 0, "more ends than beginnings");
-        self.set(value.saturating_sub(1));
-    }
-
     /// Exactly this many.
     pub fn set(&self, number: u64) {
         self.0.store(number, Ordering::Relaxed);
@@ -80,9 +68,7 @@ pub struct Counters {
     pub pins_created: Count,
     /// Pins ended, by reason.
     pub pins_ended: PinEnds,
-    /// Pins now, resting ones included.
-    pub pins_active: Gauge,
-    /// Established pins without a request in flight now. At most `pins_active`.
+    /// Established pins without a request in flight now.
     pub pins_idle: Gauge,
     /// Messages refused, by rule.
     pub refusals: Refusals,
@@ -213,10 +199,8 @@ mod tests {
             counters.handled.add(4 * weight);
             counters.requests.add(9 * weight);
             counters.active.set(3 * weight);
-            counters.reading.increase();
+            counters.reading.set(1);
             counters.writing.set(weight);
-            counters.waiting.increase();
-            counters.waiting.decrease();
             Arc::new(counters)
         });
         assert_eq!(

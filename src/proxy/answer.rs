@@ -91,6 +91,7 @@ impl Client {
         // `$sent_http_NAME` looks at the rewritten head.
         request.rewrite.clear();
         request.response_bytes.clear();
+        request.head_written = true;
         request
             .rewrite
             .own(|own| own.extend_from_slice(&head[..head_len]));

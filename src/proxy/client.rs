@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 use crate::config::model::{Action, Level, Location};
 use crate::http::body::BodyReader;
 use crate::http::refusal::Refusal;
+use crate::http::request::shown_line;
 use crate::http::scan::{HeadScanner, Scan};
 use crate::net::{Accepted, Peek, Socket};
-use crate::pin::{EndReason, GroupId, Limits, Pinned, Pins, State};
+use crate::pin::{Credentials, EndReason, GroupId, Limits, Pinned, Pins, State};
 
 use super::answer::Body;
 use super::forward::{Finished, Forward};
@@ -116,7 +117,7 @@ impl Client {
                 Next::Close => break,
                 Next::Linger => {
                     // Whoever the pins are for gets nothing more on this connection.
-                    self.end_pins(EndReason::ClientClosed);
+                    self.end_pins(EndReason::Error);
                     Box::pin(self.linger()).await;
                     break;
                 }
@@ -273,7 +274,7 @@ impl Client {
     /// Answers bytes that never became a request, and closes.
     async fn refuse_head(&mut self, settings: &Settings, status: u16) {
         let mut request = self.worker.take_request();
-        request.bytes.extend_from_slice(first_line(&self.buffered));
+        request.bytes.extend_from_slice(shown_line(&self.buffered));
         self.buffered = Vec::new();
         self.facts.requests += 1;
         self.worker.counters.requests.add(1);
@@ -426,8 +427,11 @@ impl Client {
                     .run(&mut self.pins, &mut self.buffered, request, pass)
                     .await
                 {
-                    Finished::Answered { keep: true } => return Next::Request,
-                    Finished::Answered { keep: false } => return self.closing(),
+                    Finished::Answered { keep: true, .. } => return Next::Request,
+                    Finished::Answered {
+                        body_coming: true, ..
+                    } => return Next::Linger,
+                    Finished::Answered { .. } => return self.closing(),
                     Finished::Close => return Next::Close,
                     Finished::Refuse(refusal) => {
                         return self.refuse(settings, request, refusal).await;
@@ -463,7 +467,10 @@ impl Client {
         let client = &location.client;
         // The limits of the client connection never end a login.
         let within = !self.pins.is_empty()
-            || request.head.authorization.is_some()
+            || request
+                .head
+                .authorization
+                .is_some_and(|value| Credentials::in_value(value.of(&request.bytes)).is_some())
             || self.facts.requests < client.keepalive_requests
                 && self.facts.accepted.elapsed() < client.keepalive_time;
         request.head.keep_alive
@@ -539,18 +546,9 @@ impl Drop for Client {
 
 /// The limits that hold for a pin now.
 fn limits(pin: &Pinned<Upstream>) -> Limits {
-    pin.connection().group.pin_limits.get()
+    pin.connection().pin_limits
 }
 
 fn after_own_answer(kept: bool) -> Next {
     if kept { Next::Request } else { Next::Linger }
-}
-
-/// The request line of bytes that are no head, for the log.
-fn first_line(bytes: &[u8]) -> &[u8] {
-    let end = bytes
-        .iter()
-        .position(|&b| matches!(b, b'\r' | b'\n'))
-        .unwrap_or(bytes.len());
-    &bytes[..end.min(1024)]
 }

@@ -9,6 +9,8 @@ use smallvec::SmallVec;
 
 use crate::balance::{Method, PeerIndex};
 use crate::config::model::Level;
+use crate::config::template::Template;
+use crate::observe::escape::Escaped;
 
 use super::failure::{Failed, UpstreamFailure};
 use super::forward::Forward;
@@ -92,11 +94,13 @@ impl Forward<'_> {
     ) -> Result<Upstream, Failed> {
         let proxy = &self.location.proxy;
         let began = Instant::now();
-        let bind: Option<IpAddr> = proxy.bind.as_ref().and_then(|template| {
-            let mut address = Vec::new();
-            template.render(&self.client.view(request), &mut address);
-            std::str::from_utf8(&address).ok()?.parse().ok()
-        });
+        let bind = proxy
+            .bind
+            .as_ref()
+            .and_then(|template| self.local_address(request, template));
+        if self.client.worker.is_full() {
+            return Err(Failed::Upstream(UpstreamFailure::Full));
+        }
         let upstream = Upstream::connect(group, servers, peer, bind, proxy.socket_keepalive, began)
             .map_err(|error| Failed::Upstream(UpstreamFailure::Connect(error)))?;
         let wait = self
@@ -119,6 +123,20 @@ impl Forward<'_> {
         self.client.worker.counters.upstream_opened.add(1);
         self.note_connected(request, began.elapsed());
         Ok(upstream)
+    }
+
+    /// `proxy_bind`; an address that is none is reported and left to the system, as in nginx.
+    fn local_address(&self, request: &Request, template: &Template) -> Option<IpAddr> {
+        let mut address = Vec::new();
+        template.render(&self.client.view(request), &mut address);
+        let parsed = std::str::from_utf8(&address)
+            .ok()
+            .and_then(|text| text.parse().ok());
+        if parsed.is_none() && !address.is_empty() {
+            let message = format_args!("invalid local address \"{}\"", Escaped(&address));
+            self.client.log(Level::Error, request, message);
+        }
+        parsed
     }
 
     fn note_connected(&self, request: &mut Request, time: Duration) {
@@ -146,7 +164,7 @@ impl Forward<'_> {
         }
     }
 
-    pub(super) fn tries_left(&self, tried: &[PeerIndex], began: Instant) -> bool {
+    fn tries_left(&self, tried: &[PeerIndex], began: Instant) -> bool {
         let proxy = &self.location.proxy;
         (proxy.next_upstream_tries == 0 || tried.len() < proxy.next_upstream_tries as usize)
             && proxy
@@ -161,10 +179,16 @@ impl Forward<'_> {
             || !matches!(method, b"POST" | b"LOCK" | b"PATCH")
     }
 
-    /// Whether the group has a server that was not tried yet.
-    pub(super) fn is_another_left(&self, request: &Request, tried: &[PeerIndex]) -> bool {
+    /// Whether the group has a server that was not tried yet, and tries and time are left.
+    pub(super) fn may_try_another(
+        &self,
+        request: &Request,
+        tried: &[PeerIndex],
+        began: Instant,
+    ) -> bool {
         let group = request.group.as_ref();
         group.is_some_and(|group| tried.len() < group.servers.borrow().peers.len())
+            && self.tries_left(tried, began)
     }
 
     /// Counts and logs that the server failed the request that was sent to it.

@@ -45,6 +45,8 @@ pub(super) struct Answered {
     pub(super) client_reusable: bool,
     /// The server said that it authenticates each request by itself.
     pub(super) persistent_auth_false: bool,
+    /// The client may still be sending a body that nobody takes any more.
+    pub(super) body_coming: bool,
 }
 
 /// How far the request's way up is: what the response's way down has to know of it.
@@ -81,11 +83,14 @@ impl Exchange<'_> {
         upload.continued.set(!request.head.expect_continue);
         let sent = Cell::new(0);
         let limits = &self.location.client;
-        let to = self.upstream_end(
-            upstream,
-            Timer::UpstreamWrite,
-            self.location.proxy.send_timeout,
-        );
+        let to = End {
+            source: Some(self.client.socket),
+            ..self.upstream_end(
+                upstream,
+                Timer::UpstreamWrite,
+                self.location.proxy.send_timeout,
+            )
+        };
         let mut relay = Relay {
             from: self.client.end(Timer::ClientRead, limits.body_timeout),
             to,
@@ -146,6 +151,7 @@ impl Exchange<'_> {
             timer,
             timeout,
             watched: None,
+            source: None,
         }
     }
 
@@ -186,6 +192,9 @@ impl Exchange<'_> {
             },
         );
         request.rewrite = out;
+        if !matches!(target, Target::AsItCame) {
+            request.upstream_target = Some(request.rewrite.target(&request.bytes));
+        }
         // A value with a control byte in it would be another request to some server.
         if clean {
             Ok(asked)
@@ -238,6 +247,7 @@ async fn both(
         Poll::Ready(Ok(Answered {
             upstream_reusable: done.upstream_reusable && whole,
             client_reusable: done.client_reusable && whole,
+            body_coming: !whole,
             ..done
         }))
     })

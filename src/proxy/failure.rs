@@ -6,6 +6,7 @@ use std::io;
 use crate::config::model::NextUpstream;
 use crate::http::refusal::Refusal;
 use crate::observe::cause::Cause;
+use crate::pin::EndReason;
 
 use super::relay::RelayError;
 
@@ -43,6 +44,8 @@ impl Failed {
 #[derive(Debug)]
 pub(super) enum UpstreamFailure {
     NoneLive,
+    /// The worker has as many connections as it may.
+    Full,
     Connect(io::Error),
     ConnectTimedOut,
     Send(io::Error),
@@ -61,6 +64,7 @@ impl UpstreamFailure {
         match self {
             Self::ConnectTimedOut | Self::SendTimedOut | Self::ReadTimedOut => 504,
             Self::Status(status) => *status,
+            Self::Full => 500,
             Self::NoneLive
             | Self::Connect(_)
             | Self::Send(_)
@@ -75,10 +79,19 @@ impl UpstreamFailure {
         matches!(self, Self::Send(_) | Self::Closed | Self::Receive(_))
     }
 
+    /// Why a pin ends that this happened on: the server closed it, or the front does.
+    pub(super) fn end_reason(&self) -> EndReason {
+        if self.is_broken() {
+            EndReason::UpstreamClosed
+        } else {
+            EndReason::Error
+        }
+    }
+
     /// Whether `proxy_next_upstream` names the failure.
     pub(super) fn is_named_by(&self, next: &NextUpstream) -> bool {
         match self {
-            Self::NoneLive => false,
+            Self::NoneLive | Self::Full => false,
             Self::Connect(_) | Self::Send(_) | Self::Closed | Self::Receive(_) => next.error,
             Self::ConnectTimedOut | Self::SendTimedOut | Self::ReadTimedOut => next.timeout,
             Self::InvalidHead(_) => next.invalid_header,
@@ -93,6 +106,9 @@ impl fmt::Display for UpstreamFailure {
         const TIMED_OUT: &str = "upstream timed out (110: Connection timed out)";
         match self {
             Self::NoneLive => f.write_str("no live upstreams while connecting to upstream"),
+            Self::Full => {
+                f.write_str("worker_connections are not enough while connecting to upstream")
+            }
             Self::Connect(error) => {
                 let cause = Cause::from(error);
                 write!(f, "connect() failed ({cause}) while connecting to upstream")

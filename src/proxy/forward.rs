@@ -35,6 +35,8 @@ pub(super) enum Finished {
     Answered {
         /// It takes another request.
         keep: bool,
+        /// The client may still be sending what nobody takes.
+        body_coming: bool,
     },
     /// Nothing went out yet: the front answers with this status.
     Answer(u16),
@@ -95,15 +97,15 @@ impl Forward<'_> {
         request.group = Some(Rc::clone(&group));
         let (credentials, tainted) = self.credentials(request);
         request.credentials = credentials;
+        // A pin is looked up first, also where a reload or another location does not pin any more.
         let limits = group.ntlm.get().or(self.location.proxy.ntlm);
-        let (mut pin, binds) = match limits {
-            Some(limits) => {
-                group.pin_limits.set(limits);
-                self.plan(pins, &group, credentials, &limits)
-            }
-            // Nothing is pinned here, and what carries credentials is closed after its answer.
+        let held = pins.iter().find(|pin| pin.group() == group.id);
+        let (mut pin, binds) = match limits.or(held.map(|pin| pin.connection().pin_limits)) {
+            Some(limits) => self.plan(pins, &group, credentials, &limits),
             None => (None, false),
         };
+        // Where nothing is pinned, what carries credentials is closed after its answer.
+        let limits = limits.filter(|_| binds);
         // The server has closed it, or said something that nobody asked for, since the last answer. If this request was there
         // already, nobody has waited since then, and only a look into the socket tells.
         let ended = pin.take_if(|pin| {
@@ -115,7 +117,7 @@ impl Forward<'_> {
             return Finished::Close;
         }
         let mut carrier = pin.map(Carrier::Pin);
-        let shared = !binds && carrier.is_none() && credentials.is_none() && !tainted;
+        let shared = limits.is_none() && carrier.is_none() && credentials.is_none() && !tainted;
         let began = Instant::now();
         let mut tried: SmallVec<[PeerIndex; 4]> = SmallVec::new();
         loop {
@@ -123,7 +125,8 @@ impl Forward<'_> {
             let mut on = match carrier.take() {
                 Some(on) => on,
                 None => match self.connect(&group, request, &mut tried, began).await {
-                    Ok(upstream) if binds => {
+                    Ok(mut upstream) if limits.is_some() => {
+                        upstream.pin_limits = limits.unwrap_or_default();
                         let (opened, requests) = (upstream.opened, upstream.requests);
                         let id = self.client.worker.next_pin_id();
                         self.client.worker.counters.pins_created.add(1);
@@ -158,9 +161,7 @@ impl Forward<'_> {
                 pinned: matches!(on, Carrier::Pin(_)),
                 other_pins: !pins.is_empty(),
                 may_keep: self.may_keep,
-                may_retry: repeatable
-                    && self.is_another_left(request, &tried)
-                    && self.tries_left(&tried, began),
+                may_retry: repeatable && self.may_try_another(request, &tried, began),
             };
             let result = exchange
                 .carry(on.upstream(), request, buffered, replaced.target())
@@ -173,6 +174,7 @@ impl Forward<'_> {
                     let stays = self.settle(pins, on, request, credentials, tainted, answered);
                     return Finished::Answered {
                         keep: answered.client_reusable && stays,
+                        body_coming: answered.body_coming,
                     };
                 }
                 Err(Failed::Upstream(failure)) => {
@@ -185,12 +187,11 @@ impl Forward<'_> {
                         tried.pop();
                     }
                     let again = repeatable
-                        && self.is_another_left(request, &tried)
-                        && self.tries_left(&tried, began)
+                        && self.may_try_another(request, &tried, began)
                         && failure.is_named_by(&self.location.proxy.next_upstream);
                     // A pin that served before and dies before the answer: the client knows how to repeat.
                     let dead_pin = !fresh && failure.is_broken();
-                    self.abandon(on, EndReason::UpstreamClosed);
+                    self.abandon(on, failure.end_reason());
                     if dead_pin {
                         return Finished::Close;
                     }
@@ -215,6 +216,7 @@ impl Forward<'_> {
         let (ended, binds) = match pins.plan(group.id, credentials, limits, Instant::now()) {
             Plan::OnPin(mut pin) => {
                 pin.connection_mut().leave_idle();
+                pin.connection_mut().pin_limits = *limits;
                 return (Some(pin), false);
             }
             Plan::Bind { ended } => (ended, true),
@@ -280,10 +282,11 @@ impl Forward<'_> {
     /// The credentials that go upstream, and whether anything else in the request may log the connection in.
     fn credentials(&self, request: &Request) -> (Option<Credentials>, bool) {
         let set = &self.location.proxy.set_headers;
-        let configured = set
-            .iter()
-            .find(|(name, _)| name.eq_ignore_ascii_case("authorization"));
-        let credentials = match configured {
+        let is_set = |wanted: &str| {
+            set.iter()
+                .find(|(name, _)| name.eq_ignore_ascii_case(wanted))
+        };
+        let credentials = match is_set("authorization") {
             Some((_, template)) => {
                 let mut value = Vec::new();
                 template.render(&self.client.view(request), &mut value);
@@ -294,10 +297,8 @@ impl Forward<'_> {
                 .authorization
                 .and_then(|span| Credentials::in_value(span.of(&request.bytes))),
         };
-        let configured = set
-            .iter()
-            .any(|(name, _)| name.eq_ignore_ascii_case("proxy-authorization"));
-        (credentials, request.head.proxy_authorization || configured)
+        let tainted = request.head.proxy_authorization || is_set("proxy-authorization").is_some();
+        (credentials, tainted)
     }
 
     /// Ends a request that came to no answer of a server.
@@ -316,10 +317,7 @@ impl Forward<'_> {
                 (EndReason::ClientClosed, Finished::Close)
             }
             Failed::Cut => (EndReason::Error, Finished::Close),
-            Failed::Upstream(failure) => (
-                EndReason::UpstreamClosed,
-                Finished::Answer(failure.status()),
-            ),
+            Failed::Upstream(failure) => (failure.end_reason(), Finished::Answer(failure.status())),
             Failed::Body(error) => (EndReason::Error, self.body_failed(request, error)),
         };
         if let Some(on) = on {

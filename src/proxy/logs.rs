@@ -20,8 +20,9 @@ impl ClientRef<'_> {
         }
         let host = request.head.host.of(&request.bytes);
         let upstream = request.last_server().map(|server| {
-            let target = String::from_utf8_lossy(request.head.target.of(&request.bytes));
-            format!("http://{server}{target}")
+            let sent = request.upstream_target.as_deref();
+            let target = sent.unwrap_or_else(|| request.head.target.of(&request.bytes));
+            format!("http://{server}{}", String::from_utf8_lossy(target))
         });
         let context = Context {
             client: Some(&self.facts.address),

@@ -51,6 +51,8 @@ pub(super) struct End<'a> {
     pub(super) timeout: Duration,
     /// Once this is true, nothing more is expected of it: its hang-up ends every wait for it, and those for its source.
     pub(super) watched: Option<&'a Cell<bool>>,
+    /// Where what it takes comes from: a reset there ends every wait for this end.
+    pub(super) source: Option<&'a Socket>,
 }
 
 impl End<'_> {
@@ -59,7 +61,7 @@ impl End<'_> {
         while !bytes.is_empty() {
             let sent = self
                 .socket
-                .try_send(&[IoSlice::new(bytes)], false)
+                .try_send(&[IoSlice::new(bytes)])
                 .map_err(RelayError::Sink)?;
             bytes = &bytes[sent..];
             if !bytes.is_empty() {
@@ -72,10 +74,7 @@ impl End<'_> {
     /// Sends as much of `slices` as the socket takes now. What is left is returned as a copy, so that the caller can give the
     /// slices' buffers back before it waits.
     pub(super) fn begin_send(&self, slices: &[IoSlice<'_>]) -> Result<Vec<u8>, RelayError> {
-        let mut sent = self
-            .socket
-            .try_send(slices, false)
-            .map_err(RelayError::Sink)?;
+        let mut sent = self.socket.try_send(slices).map_err(RelayError::Sink)?;
         let mut left = Vec::new();
         for slice in slices {
             let skip = sent.min(slice.len());
@@ -89,6 +88,14 @@ impl End<'_> {
         let wait = self.slot.timed(self.timer, self.timeout, |cx| {
             if self.poll_left(cx).is_ready() {
                 return Poll::Ready(Err(RelayError::Sink(io::ErrorKind::ConnectionReset.into())));
+            }
+            if let Some(source) = self.source
+                && source.poll_hung_up(cx).is_ready()
+                && source.is_reset()
+            {
+                return Poll::Ready(Err(RelayError::Source(
+                    io::ErrorKind::ConnectionReset.into(),
+                )));
             }
             self.socket.poll_writable(cx).map(Ok)
         });

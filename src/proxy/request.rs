@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::config::model::{LocationIndex, ServerIndex};
 use crate::http::body::BodyReader;
 use crate::http::head::Framing;
-use crate::http::request::RequestHead;
+use crate::http::request::{RequestHead, shown_line};
 use crate::http::response::ResponseHead;
 use crate::http::rewrite::Rewrite;
 use crate::net::{ClientAddress, Socket};
@@ -88,6 +88,10 @@ pub(super) struct Request {
     pub(super) group: Option<Rc<Group>>,
     pub(super) pin: Option<PinFacts>,
     pub(super) attempts: Vec<Attempt>,
+    /// The target that goes upstream, where it is not the client's.
+    pub(super) upstream_target: Option<Vec<u8>>,
+    /// `rewrite` holds the head that the client gets; before, it is the request's.
+    pub(super) head_written: bool,
     /// Status sent to the client, 0 before.
     pub(super) status: u16,
     /// Bytes sent to the client, and those of them that are body.
@@ -122,6 +126,8 @@ impl Request {
             group: None,
             pin: None,
             attempts: Vec::new(),
+            upstream_target: None,
+            head_written: false,
             status: 0,
             sent: Cell::new(0),
             body_sent: Cell::new(0),
@@ -151,6 +157,8 @@ impl Request {
         self.group = None;
         self.pin = None;
         self.attempts.clear();
+        self.upstream_target = None;
+        self.head_written = false;
         self.status = 0;
         self.sent.set(0);
         self.body_sent.set(0);
@@ -167,10 +175,9 @@ impl Request {
         user[variable] = Some(value.to_vec());
     }
 
-    /// The request line, for logs.
+    /// The request line, for logs: empty if the bytes do not begin with one, since they may be anything then.
     pub(super) fn line(&self) -> &[u8] {
-        let end = memchr::memchr(b'\r', &self.bytes).unwrap_or(self.bytes.len());
-        &self.bytes[..end]
+        shown_line(&self.bytes)
     }
 
     /// The server of the last attempt, for logs.
@@ -226,6 +233,7 @@ impl<'a> ClientRef<'a> {
             timer,
             timeout,
             watched: None,
+            source: None,
         }
     }
 }

@@ -117,6 +117,7 @@ impl Exchange<'_> {
             upstream_reusable: request.response.keep_alive && nothing_behind,
             client_reusable,
             persistent_auth_false: request.response.persistent_auth_false,
+            body_coming: false,
         })
     }
 
@@ -293,6 +294,7 @@ impl Exchange<'_> {
             },
         );
         request.rewrite = out;
+        request.head_written = true;
     }
 
     /// Reports a response that could not be relayed to its end.

@@ -71,12 +71,14 @@ impl Exchange<'_> {
             },
         );
         request.status = 101;
+        request.head_written = true;
         self.send_head(request, client).await?;
         client.send(behind).await.map_err(|_| Failed::Cut)?;
         Ok(Answered {
             upstream_reusable: false,
             client_reusable: false,
             persistent_auth_false: false,
+            body_coming: false,
         })
     }
 
@@ -92,13 +94,19 @@ impl Exchange<'_> {
         let send_timeout = self.location.client.send_timeout;
         let mut up = one_way(
             self.client.end(Timer::ClientRead, NO_TIMEOUT),
-            self.upstream_end(upstream, Timer::UpstreamWrite, proxy.send_timeout),
+            End {
+                source: Some(self.client.socket),
+                ..self.upstream_end(upstream, Timer::UpstreamWrite, proxy.send_timeout)
+            },
             &up_moved,
             &ignored,
         );
         let mut down = one_way(
             self.upstream_end(upstream, Timer::UpstreamRead, proxy.read_timeout),
-            self.client.end(Timer::ClientWrite, send_timeout),
+            End {
+                source: Some(&upstream.socket),
+                ..self.client.end(Timer::ClientWrite, send_timeout)
+            },
             &down_moved,
             &ignored,
         );

@@ -56,15 +56,13 @@ pub(super) struct Group {
     pub(super) pool: RefCell<Pool<PeerIndex, Upstream>>,
     pub(super) pool_limits: Cell<PoolLimits>,
     pub(super) hash_key: RefCell<Option<Template>>,
-    /// The limits that the last request found: the group's own, or its location's.
-    pub(super) pin_limits: Cell<pin::Limits>,
     /// The group's own `ntlm`.
     pub(super) ntlm: Cell<Option<pin::Limits>>,
     /// Clients whose pin of this group is idle and established, the least recently used first.
     pub(super) idle_pins: RefCell<IdleOrder<SlotKey>>,
-    /// Evictions since the last warning about them, and when that was.
+    /// Evictions since the last report of them, and when that was.
     evictions: Cell<u64>,
-    warned: Cell<Option<Instant>>,
+    reported: Cell<Option<Instant>>,
     connections: Rc<Cell<usize>>,
 }
 
@@ -80,11 +78,10 @@ impl Group {
             pool: RefCell::new(Pool::default()),
             pool_limits: Cell::new(group.pool),
             hash_key: RefCell::new(group.hash_key.clone()),
-            pin_limits: Cell::new(group.ntlm.unwrap_or_default()),
             ntlm: Cell::new(group.ntlm),
             idle_pins: RefCell::new(IdleOrder::default()),
             evictions: Cell::new(0),
-            warned: Cell::new(None),
+            reported: Cell::new(None),
             connections,
         }
     }
@@ -103,9 +100,6 @@ impl Group {
         self.pool_limits.set(group.pool);
         self.hash_key.replace(group.hash_key.clone());
         self.ntlm.set(group.ntlm);
-        if let Some(limits) = group.ntlm {
-            self.pin_limits.set(limits);
-        }
     }
 
     /// An idle clean connection to the peer that its server has not closed.
@@ -150,20 +144,24 @@ impl Group {
         drop(gone);
     }
 
-    /// Counts an eviction. `Some(n)` once a minute at the most: `n` evictions are to be reported.
-    pub(super) fn note_eviction(&self, now: Instant) -> Option<u64> {
-        let count = self.evictions.get() + 1;
-        if self
-            .warned
+    /// Counts an eviction, which [`Group::evictions_to_report`] tells of.
+    pub(super) fn note_eviction(&self) {
+        self.evictions.set(self.evictions.get() + 1);
+    }
+
+    /// How many evictions there were since it was asked last; `None` if there were none, or if that was less than a minute
+    /// ago.
+    pub(super) fn evictions_to_report(&self, now: Instant) -> Option<u64> {
+        let minute = Duration::from_secs(60);
+        let lately = self
+            .reported
             .get()
-            .is_some_and(|at| now.saturating_duration_since(at) < Duration::from_secs(60))
-        {
-            self.evictions.set(count);
+            .is_some_and(|at| now.saturating_duration_since(at) < minute);
+        if lately || self.evictions.get() == 0 {
             return None;
         }
-        self.warned.set(Some(now));
-        self.evictions.set(0);
-        Some(count)
+        self.reported.set(Some(now));
+        Some(self.evictions.take())
     }
 }
 
@@ -179,6 +177,8 @@ pub(super) struct Upstream {
     pub(super) opened: Instant,
     /// Requests that were sent on it.
     pub(super) requests: u64,
+    /// The limits that the last request found, if it is a pin.
+    pub(super) pin_limits: pin::Limits,
     /// Its place in the group's list of idle pins.
     pub(super) idle: Option<IdleKey>,
 }
@@ -209,6 +209,7 @@ impl Upstream {
             opened: now,
             in_use: false,
             requests: 0,
+            pin_limits: pin::Limits::default(),
             idle: None,
         };
         upstream.use_it();

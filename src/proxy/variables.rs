@@ -35,7 +35,7 @@ fn is_secret(name: &str) -> bool {
     matches!(
         name,
         "authorization" | "proxy-authorization" | "www-authenticate" | "proxy-authenticate"
-    ) || name == "authentication-info"
+    ) || matches!(name, "authentication-info" | "proxy-authentication-info")
 }
 
 fn put(out: &mut Vec<u8>, value: Option<&[u8]>) -> bool {
@@ -95,8 +95,7 @@ impl View<'_> {
     }
 
     fn sent_field(&self, out: &mut Vec<u8>, name: &str) -> bool {
-        // What was sent is in the rewritten head, unless that is still the request's.
-        if self.request.status == 0 {
+        if !self.request.head_written {
             return false;
         }
         let mut head = Vec::with_capacity(self.request.rewrite.len());

@@ -284,10 +284,7 @@ impl Worker {
 
     fn start(self: &Rc<Self>, accepted: Accepted, listen: u64) {
         self.counters.accepted.add(1);
-        let limit = self.settings.borrow().config().main.worker_connections;
-        if self.slots.len() + self.upstream_connections.get() >= limit {
-            let message = format_args!("{limit} worker_connections are not enough");
-            self.complain(Level::Alert, message);
+        if self.is_full() {
             return;
         }
         self.counters.handled.add(1);
@@ -298,7 +295,18 @@ impl Worker {
         net::spawn(client.serve());
     }
 
-    /// Reports, once a second at the most, that clients cannot come in.
+    /// Whether clients and upstream connections are as many as `worker_connections`; complains if so.
+    pub(super) fn is_full(&self) -> bool {
+        let limit = self.settings.borrow().config().main.worker_connections;
+        let full = self.slots.len() + self.upstream_connections.get() >= limit;
+        if full {
+            let message = format_args!("{limit} worker_connections are not enough");
+            self.complain(Level::Alert, message);
+        }
+        full
+    }
+
+    /// Reports, once a second at the most, that connections cannot be made.
     fn complain(&self, level: Level, message: std::fmt::Arguments<'_>) {
         let now = Instant::now();
         let last = self.complained.get();
@@ -317,7 +325,11 @@ impl Worker {
             let now = Instant::now();
             self.slots.sweep(now);
             let groups: Vec<Rc<Group>> = self.groups.borrow().values().cloned().collect();
-            groups.iter().for_each(|group| group.sweep(now));
+            for group in &groups {
+                group.sweep(now);
+                let limits = group.ntlm.get().unwrap_or_default();
+                self.report_evictions(group, limits.connections);
+            }
             self.access.borrow_mut().flush();
             self.update_gauges();
         }
@@ -448,7 +460,7 @@ impl Worker {
     /// Puts an established pin on its group's list of idle ones, and has those given up that are too many.
     pub(super) fn rest(&self, pin: &mut Pinned<Upstream>, client: SlotKey) {
         let group = Rc::clone(&pin.connection().group);
-        let limit = group.pin_limits.get().connections;
+        let limit = pin.connection().pin_limits.connections;
         let mut evicted: SmallVec<[SlotKey; 2]> = SmallVec::new();
         {
             let mut idle = group.idle_pins.borrow_mut();
@@ -479,15 +491,20 @@ impl Worker {
                 reason.word(),
             ),
         );
-        if reason == EndReason::Evicted
-            && let Some(count) = group.note_eviction(Instant::now())
-        {
-            log.note(
+        if reason == EndReason::Evicted {
+            group.note_eviction();
+            self.report_evictions(group, pin.connection().pin_limits.connections);
+        }
+    }
+
+    /// Warns, once a minute at the most, that idle logins had to go for others.
+    fn report_evictions(&self, group: &Group, connections: usize) {
+        if let Some(count) = group.evictions_to_report(Instant::now()) {
+            let name = &group.name;
+            self.main_log().note(
                 Level::Warn,
                 format_args!(
-                    "upstream \"{}\": {count} idle logins were ended because \"ntlm {}\" connections are not enough, raise it",
-                    group.name,
-                    group.pin_limits.get().connections,
+                    "upstream \"{name}\": {count} idle logins were ended because \"ntlm {connections}\" connections are not enough, raise it"
                 ),
             );
         }
@@ -517,9 +534,21 @@ fn sweep_interval(config: &Config) -> Duration {
         .groups
         .iter()
         .filter_map(|group| Some(group.ntlm?.idle_timeout));
+    let unnamed = config
+        .http
+        .locations
+        .iter()
+        .filter_map(|location| Some(location.proxy.ntlm?.idle_timeout));
+    let pools = config
+        .http
+        .groups
+        .iter()
+        .map(|group| group.pool.idle_timeout);
     let shortest = timeouts
         .chain(servers)
         .chain(pins)
+        .chain(unnamed)
+        .chain(pools)
         .filter(|timeout| !timeout.is_zero())
         .min();
     (shortest.unwrap_or(Duration::MAX) / 4).clamp(Duration::from_millis(20), Duration::from_secs(1))

@@ -86,6 +86,16 @@ impl Default for ProxyScope {
     }
 }
 
+/// Fields that a request has once: a second line would say something else to some server.
+const ONCE: [&str; 6] = [
+    "Authorization",
+    "Connection",
+    "Expect",
+    "Host",
+    "Proxy-Authorization",
+    "Upgrade",
+];
+
 impl ProxyScope {
     /// The settings of a location; `default_redirect` is what `proxy_redirect default` means there.
     pub(super) fn settings(&self, default_redirect: Option<Redirect>) -> ProxySettings {
@@ -172,9 +182,16 @@ impl Builder<'_> {
     }
 
     fn set_headers(&mut self, level: Level<'_>) -> Result<Vec<(String, Template)>> {
-        let mut headers = Vec::new();
+        let mut headers: Vec<(String, Template)> = Vec::new();
         for directive in level.all("proxy_set_header") {
             let (name, value) = self.header(directive)?;
+            let twice = headers
+                .iter()
+                .any(|(set, _)| set.eq_ignore_ascii_case(&name));
+            if twice && ONCE.iter().any(|once| once.eq_ignore_ascii_case(&name)) {
+                let message = format!("\"proxy_set_header\" names \"{name}\" twice");
+                return Err(directive.error(message));
+            }
             match &name.to_ascii_lowercase()[..] {
                 // The field passes as it came, and rendering it would give the scheme alone.
                 "authorization" if is_authorization(&value) => continue,

@@ -510,3 +510,29 @@ fn a_reused_head_keeps_nothing() {
         .expect("valid");
     assert_eq!(format!("{head:?}"), format!("{fresh:?}"));
 }
+
+#[test]
+fn a_line_is_shown_only_if_it_is_a_request_line() {
+    for (bytes, shown) in [
+        (
+            &b"GET /a?b HTTP/1.1\r\nHost: a\r\n"[..],
+            "GET /a?b HTTP/1.1",
+        ),
+        (
+            b"GET /a HTTP/1.1\nAuthorization: NTLM TOKEN\n",
+            "GET /a HTTP/1.1",
+        ),
+        (b"M-SEARCH * HTTP/1.1\r\n", "M-SEARCH * HTTP/1.1"),
+        (b"CONNECT a:1 HTTP/1.1\r\n", "CONNECT a:1 HTTP/1.1"),
+        (b"GET http://a/ HTTP/9.9\r\n", "GET http://a/ HTTP/9.9"),
+        (b"Authorization: NTLM TOKEN\r\n", ""),
+        (b"NTLM TOKEN HTTP/1.1\r\n", ""),
+        (b"GET / NTLM TOKEN HTTP/1.1\r\n", ""),
+        (b"GET  / HTTP/1.1\r\n", ""),
+        (b"TOKEN", ""),
+        (b"", ""),
+        (b"\r\n", ""),
+    ] {
+        assert_eq!(String::from_utf8_lossy(shown_line(bytes)), shown);
+    }
+}

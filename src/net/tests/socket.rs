@@ -68,9 +68,7 @@ fn a_large_body_waits_for_its_receiver() {
             async {
                 let mut sent = 0;
                 while sent < body.len() {
-                    let n = client
-                        .try_send(&[IoSlice::new(&body[sent..])], false)
-                        .unwrap();
+                    let n = client.try_send(&[IoSlice::new(&body[sent..])]).unwrap();
                     sent += n;
                     if n == 0 {
                         stuck.set(true);
@@ -99,7 +97,7 @@ fn a_full_socket_is_not_writable_until_there_is_room() {
         let mut sent = 0;
         // The kernel moves bytes on to the receiver's side for a while.
         while sent == 0 || is_ready(|cx| client.poll_writable(cx)).await {
-            sent += client.try_send(&[IoSlice::new(&bytes)], false).unwrap();
+            sent += client.try_send(&[IoSlice::new(&bytes)]).unwrap();
         }
         // A full socket does not keep its task from giving way.
         give_way().await;
@@ -212,7 +210,7 @@ fn a_reset_wakes_everybody() {
     on_each(|_| async {
         let (client, server) = pair().await;
         let bytes = vec![0; 1 << 20];
-        while server.try_send(&[IoSlice::new(&bytes)], false).unwrap() > 0 {}
+        while server.try_send(&[IoSlice::new(&bytes)]).unwrap() > 0 {}
         join(
             async {
                 poll_fn(|cx| server.poll_hung_up(cx)).await;
@@ -230,7 +228,7 @@ fn a_reset_wakes_everybody() {
         if let Ok(received) = server.try_recv() {
             assert!(received.is_some_and(|loan| loan.is_empty()));
         }
-        let sent = server.try_send(&[IoSlice::new(&bytes)], false);
+        let sent = server.try_send(&[IoSlice::new(&bytes)]);
         assert!(sent.is_err(), "{sent:?}");
     });
 }
