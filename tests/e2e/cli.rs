@@ -198,6 +198,48 @@ fn mistakes_that_are_named_better() {
     }
 }
 
+/// Of two lines for the same credentials one would decide about the connection and the other might log it in.
+#[test]
+fn authorization_is_set_by_one_line_alone() {
+    let prefix = Prefix::new();
+    let location = |lines: &str| {
+        prefix.write(
+            "front.conf",
+            &format!(
+                "events {{}}\nhttp {{ proxy_set_header Authorization \"\";\nserver {{ location / {{\n\
+                 proxy_pass http://127.0.0.1:1;\n{lines} }} }} }}"
+            ),
+        );
+        prefix.run(&["-t"])
+    };
+    for (lines, nth) in [
+        (
+            "proxy_set_header Authorization \"\";\nproxy_set_header Authorization \"Negotiate YII=\";",
+            6,
+        ),
+        (
+            "proxy_set_header authorization $arg_no; proxy_set_header X-It it;\n\nproxy_set_header Authorization $arg_it;",
+            7,
+        ),
+    ] {
+        let ran = location(lines);
+        assert_eq!(ran.code, Some(1), "{lines}: {ran:?}");
+        let message = format!(
+            "\"proxy_set_header\" names \"Authorization\" twice in {}:{nth}",
+            prefix.name("front.conf")
+        );
+        assert_eq!(emerg(&ran.stderr), message, "{lines}");
+    }
+    // A level's own lines replace those around it, and what logs nobody in may be named twice.
+    for lines in [
+        "proxy_set_header Authorization \"Negotiate YII=\";",
+        "proxy_set_header X-It this; proxy_set_header X-It that;",
+    ] {
+        let ran = location(lines);
+        assert_eq!(ran.code, Some(0), "{lines}: {ran:?}");
+    }
+}
+
 #[test]
 fn files_that_cannot_be_read_are_named() {
     let prefix = Prefix::new();

@@ -1,12 +1,16 @@
 //! Either side ends a connection, or breaks: what ends with it, and what is never sent twice.
 #![allow(clippy::unwrap_used)] // what fails in a helper fails its test
 
+use std::io::ErrorKind;
+use std::time::Duration;
+
 use ntlm_origin::Kerberos;
 use ntlm_origin::client::{Connection, Handshake, Response, Scheme};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::front::{Front, eventually};
+use crate::peer::{Peer, Server, assert_same, numbered};
 use crate::site::{Site, alice, ask, bob, identity, log_in, login_target, origins, place};
 
 /// What a client with a pin is doing when it goes.
@@ -524,4 +528,126 @@ async fn a_body_that_never_ends_after_an_early_answer_ends_with_its_client() {
     assert_eq!(client.response("POST").await.unwrap().status, 401);
     drop(client);
     site.await_nothing_left();
+}
+
+/// Both directions of the connection are full when the client goes, so that no read or write tells of it.
+#[test]
+fn a_reset_is_noticed_while_the_server_does_not_read() {
+    for (authorization, tunnel) in [
+        ("Authorization: NTLM x\r\n", false),
+        ("Authorization: NTLM x\r\n", true),
+        ("", false),
+        ("", true),
+    ] {
+        let server = Server::bind();
+        let front = Front::start_main(
+            "worker_processes 1;",
+            &format!(
+                "client_max_body_size 0;
+                 upstream mail {{ server {}; ntlm; keepalive 8; }}
+                 server {{ listen 127.0.0.1:0; location / {{ proxy_pass http://mail; }}
+                     location /upgrade {{
+                         proxy_pass http://mail;
+                         proxy_set_header Upgrade $http_upgrade;
+                         proxy_set_header Connection upgrade;
+                     }} }}",
+                server.addr()
+            ),
+        );
+        let sockets = front.sockets();
+        let mut client = Peer::connect(front.addr(0));
+        let fields = match tunnel {
+            true => "GET /upgrade HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: words",
+            false => "POST / HTTP/1.1\r\nContent-Length: 1000000000",
+        };
+        client.send(format!("{fields}\r\nHost: a\r\n{authorization}\r\n"));
+        let mut upstream = server.accept();
+        upstream.head();
+        if tunnel {
+            upstream.send(
+                "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: words\r\n\r\n",
+            );
+            assert_eq!(client.head().status(), 101);
+        }
+        // Full is what takes nothing for so long.
+        let full = Duration::from_millis(300);
+        client.socket().set_write_timeout(Some(full)).unwrap();
+        let piece = numbered(1 << 20);
+        let error = loop {
+            if let Err(error) = client.try_send(&piece) {
+                break error;
+            }
+        };
+        assert_eq!(error.kind(), ErrorKind::WouldBlock, "{error}");
+        client.socket().set_linger(Some(Duration::ZERO)).unwrap();
+        drop(client);
+        println!("{authorization:?}, a tunnel: {tunnel}"); // shown if what follows fails
+        eventually("the front closes both connections", || {
+            (front.sockets() == sockets).then_some(())
+        });
+        drop(upstream);
+    }
+}
+
+/// A close on top of bytes that nobody has read would be a reset, and a client that still sends would hear of nothing else.
+#[test]
+fn an_early_answer_that_closes_is_readable_while_the_body_still_comes() {
+    const PIECES: usize = 10;
+    let text = "too large\n".repeat(500);
+    for authorization in ["Authorization: NTLM x\r\n", ""] {
+        for chunked in [false, true] {
+            let server = Server::bind();
+            let front = Front::start_main(
+                "worker_processes 1;",
+                &format!(
+                    "upstream mail {{ server {}; ntlm; keepalive 8; }}
+                     server {{ listen 127.0.0.1:0; location / {{ proxy_pass http://mail; }} }}",
+                    server.addr()
+                ),
+            );
+            let sockets = front.sockets();
+            let (framing, piece) = match chunked {
+                true => (
+                    "Transfer-Encoding: chunked".to_owned(),
+                    format!("3e8\r\n{}\r\n", "x".repeat(1000)),
+                ),
+                false => (
+                    format!("Content-Length: {}", 1000 * (PIECES + 1)),
+                    "x".repeat(1000),
+                ),
+            };
+            let mut client = Peer::connect(front.addr(0));
+            client.send(format!(
+                "POST / HTTP/1.1\r\nHost: a\r\n{authorization}{framing}\r\n\r\n{piece}"
+            ));
+            let mut upstream = server.accept();
+            upstream.head();
+            upstream.send(format!(
+                "HTTP/1.1 413 Content Too Large\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{text}",
+                text.len()
+            ));
+            drop(upstream);
+            eventually("the answer is there", || {
+                // It shows the first 2000 bytes; the rest came with them or comes behind.
+                (client.so_far().len() == 2000).then_some(())
+            });
+            for nth in 0..PIECES {
+                let sent = client.try_send(&piece);
+                assert!(
+                    sent.is_ok(),
+                    "{authorization:?} {framing}: piece {nth}: {sent:?}"
+                );
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            let answer = client.answer();
+            assert_eq!(answer.status(), 413);
+            assert_eq!(answer.head.field("connection"), Some("close"));
+            assert_same(&answer.body, text.as_bytes(), "the answer");
+            assert_eq!(client.rest(), b"", "and then the end, which is no reset");
+            drop(client);
+            eventually("nothing is left in the front", || {
+                (front.sockets() == sockets).then_some(())
+            });
+        }
+    }
 }

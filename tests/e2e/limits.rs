@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)] // what fails in a helper fails its test
 
 use ntlm_origin::Kerberos;
-use ntlm_origin::client::{Connection, Handshake, Scheme};
+use ntlm_origin::client::{Connection, Handshake, Scheme, ticket};
 
 use crate::site::{
     Site, alice, ask, bob, identity, log_in, login_target, place, until_anonymous, whoami,
@@ -232,5 +232,48 @@ async fn limits_of_client_connections_end_no_login() {
     for _ in 0..6 {
         let answer = ask(&mut client, "alice").await;
         assert_eq!(identity(&answer), Some("EXAMPLE\\alice"));
+    }
+}
+
+/// What every request repeats, like `Basic`, logs no connection in and is ended as if it was not there.
+#[tokio::test]
+async fn limits_of_client_connections_spare_logins_and_not_basic() {
+    let servers = crate::site::origins(1, Kerberos::BindsConnection);
+    let http = format!(
+        "keepalive_requests 2; {}",
+        crate::site::configuration(&servers, "ntlm;")
+    );
+    let site = Site::configured(servers, "worker_processes 1;", &http);
+    let ticket = ticket(&alice(), 0);
+    for (credentials, ends) in [
+        ("Basic YWxpY2U6d29uZGVybGFuZA==", true),
+        ("Bearer abc", true),
+        ("Digest username=\"alice\"", true),
+        ("", true),
+        (&*ticket, false),
+    ] {
+        let headers = [("Authorization", credentials)];
+        let headers = &headers[..usize::from(!credentials.is_empty())];
+        let mut client = site.client().await;
+        ask(&mut client, "it").await;
+        let answer = client
+            .request("GET", &login_target("it"), headers, b"")
+            .await
+            .unwrap();
+        assert_eq!(answer.status, 200, "{credentials}");
+        assert_eq!(
+            answer.headers.names("connection", "close"),
+            ends,
+            "{credentials}"
+        );
+        if ends {
+            assert!(client.closed().await.unwrap(), "{credentials}");
+            continue;
+        }
+        for _ in 0..4 {
+            let answer = ask(&mut client, "it").await;
+            assert_eq!(identity(&answer), Some("EXAMPLE\\alice"));
+            assert!(!answer.headers.names("connection", "close"));
+        }
     }
 }

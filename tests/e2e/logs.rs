@@ -8,9 +8,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use ntlm_origin::{Origin, OriginOptions};
 use regex::Regex;
 
 use crate::front::{Front, eventually};
+use crate::peer::Peer;
 use crate::prefix::{HELLO, Plain, Prefix, get, is_root, nobody};
 
 const START: &str = r"^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d \[(debug|info|notice|warn|error|crit|alert|emerg)\] (\d+)#(\d+): ";
@@ -267,4 +269,65 @@ fn logs_can_be_moved_away_from_a_front_that_is_root_s_no_more() {
     eventually("the old file goes on", || {
         (prefix.read("logs/access.3").lines().count() > lines).then_some(())
     });
+}
+
+/// There is no answer whose fields could be shown: the client left before it, or was left without one.
+#[test]
+fn a_field_of_an_answer_that_was_never_sent_is_a_hyphen() {
+    let origin = Origin::start(OriginOptions::default()).unwrap();
+    let front = Front::start_main(
+        "worker_processes 1;",
+        &format!(
+            "log_format sent '$request_uri $status $sent_http_content_type $sent_http_x_server|';
+             access_log logs/access.log sent;
+             server {{ listen 127.0.0.1:0; location / {{ proxy_pass http://{}; }}
+                       location /nothing {{ return 444; }} }}",
+            origin.addr()
+        ),
+    );
+    let padding = "x".repeat(2000);
+    let mut wanted = Vec::new();
+    for round in 0..3 {
+        for path in ["/slow/60000", "/nothing"] {
+            let target = format!("{path}?{round}");
+            let mut client = Peer::connect(front.addr(0));
+            if round == 1 {
+                // Nothing of an answer before it is shown either.
+                assert_eq!(client.get("/whoami").status(), 200);
+                wanted.push("/whoami 200 text/plain ORIGIN|".to_owned());
+            }
+            client.send(format!(
+                "GET {target} HTTP/1.1\r\nHost: test\r\nX-Padding: {padding}\r\n\r\n"
+            ));
+            if path.starts_with("/slow") {
+                eventually("the request arrives", || {
+                    let log = origin.log();
+                    log.iter().any(|entry| entry.path == target).then_some(())
+                });
+                drop(client);
+                wanted.push(format!("{target} 499 - -|"));
+            } else {
+                client.ends();
+                wanted.push(format!("{target} 444 - -|"));
+            }
+            let text = eventually("a line that ends", || {
+                let log = front.access_log();
+                (log.contains(&target) && log.ends_with('\n')).then_some(log)
+            });
+            assert_eq!(text.lines().collect::<Vec<_>>(), wanted);
+            assert_eq!(
+                Peer::connect(front.addr(0)).get("/whoami").status(),
+                200,
+                "the worker serves on"
+            );
+            wanted.push("/whoami 200 text/plain ORIGIN|".to_owned());
+            eventually("the next line", || {
+                (front.access_log().lines().count() >= wanted.len()).then_some(())
+            });
+            let text = front.access_log();
+            assert_eq!(text.lines().collect::<Vec<_>>(), wanted);
+        }
+    }
+    let log = front.error_log();
+    assert!(!log.contains("panic") && !log.contains("[alert]"), "{log}");
 }

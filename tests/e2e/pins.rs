@@ -597,3 +597,50 @@ async fn a_reload_that_takes_the_server_away_keeps_its_logins() {
     assert_eq!(identity(&answer), Some("EXAMPLE\\alice"));
     assert_eq!(first[0].log().last().unwrap().path, whoami("alice"));
 }
+
+/// Without `ntlm` nobody can log in any more; who is logged in stays it, alone.
+#[tokio::test]
+async fn a_reload_that_takes_ntlm_away_keeps_its_logins() {
+    for in_location in [false, true] {
+        let servers = origins(1, Kerberos::Declined);
+        let http = |ntlm: &str, generation: &str| {
+            let group = if in_location { "" } else { ntlm };
+            let location = if in_location { ntlm } else { "" };
+            configuration(&servers, &format!("{group} keepalive 8;")).replace(
+                "location / {",
+                &format!(
+                    "location /generation {{ return 200 {generation}; }} location / {{ {location}"
+                ),
+            )
+        };
+        let (with, without) = (http("ntlm;", "first"), http("", "second"));
+        let site = Site::configured(servers, "worker_processes 1;", &with);
+        let mut alice_s = site.logged_in("alice", &alice()).await;
+        let mut bob_s = site.logged_in("bob", &bob()).await;
+        let at = place(&ask(&mut alice_s, "alice").await);
+        site.front.reload(&without);
+        let deadline = Instant::now() + PATIENCE;
+        let mut new = site.client().await;
+        while new.get("/generation").await.unwrap().text() != "second" {
+            assert!(Instant::now() < deadline, "the worker hears of it");
+        }
+        for round in 0..4 {
+            let answer = ask(&mut alice_s, "alice").await;
+            assert_eq!(
+                (identity(&answer), place(&answer)),
+                (Some("EXAMPLE\\alice"), at.clone()),
+                "in the location: {in_location}, round {round}"
+            );
+            let answer = ask(&mut bob_s, "bob").await;
+            assert_eq!(identity(&answer), Some("EXAMPLE\\bob"));
+            others_are_nobody(&site, "/whoami").await;
+        }
+        // One leaves, and the connection is not handed on.
+        drop(bob_s);
+        others_are_nobody(&site, "/whoami").await;
+        let answer = ask(&mut alice_s, "alice").await;
+        assert_eq!(identity(&answer), Some("EXAMPLE\\alice"));
+        assert_eq!(site.assert_nothing_was_shared(), 2);
+        drop((alice_s, new));
+    }
+}

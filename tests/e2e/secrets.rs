@@ -8,6 +8,7 @@ use ntlm_origin::client::{Connection, Handshake, Response, Scheme, ticket};
 use ntlm_origin::{Kerberos, User};
 
 use crate::front::{Front, command, eventually};
+use crate::peer::{Peer, Server};
 use crate::site::{Site, alice, identity, origins};
 
 /// Every variable there is, and the fields that carry logins by each of their names.
@@ -195,6 +196,94 @@ async fn what_credentials_contain_is_shown_nowhere() {
             assert!(!text.contains(secret), "{place} shows {secret}:\n{text}");
         }
     }
+}
+
+/// What stands where a request line is expected need not be one.
+#[test]
+fn a_token_where_a_request_line_belongs_is_shown_in_no_log() {
+    const TOKEN: &str = "TOKENTOKENTOKEN";
+    let server = Server::bind();
+    let front = Front::start_main(
+        "worker_processes 1; error_log logs/all.log debug;",
+        &format!(
+            "log_format words '[$request] [$request_uri] [$request_method] [$uri] [$args] [$status]';
+             access_log logs/access.log words;
+             client_header_timeout 200ms;
+             server {{ listen 127.0.0.1:0; location / {{ return 204; }}
+                       location /pass {{ proxy_pass http://{}; }} }}",
+            server.addr()
+        ),
+    );
+    let field = format!("Authorization: NTLM {TOKEN}");
+    let long = format!("{field}{}", "x".repeat(100_000));
+    let host = "Host: a\r\n";
+    for (text, statuses) in [
+        // An empty line too many.
+        (
+            format!("GET /1 HTTP/1.1\r\n{host}\r\n{field}\r\n\r\n"),
+            &[204, 400][..],
+        ),
+        (format!("GET /1 HTTP/1.1\r\n\r\n{field}\r\n\r\n"), &[400]),
+        // A body longer than its length says.
+        (
+            format!("POST /1 HTTP/1.1\r\n{host}Content-Length: 2\r\n\r\n\r\n{field}\r\n\r\n"),
+            &[204, 400],
+        ),
+        (format!("{field}\r\n{host}\r\n"), &[400]),
+        (format!("\r\n{field}\r\n{host}\r\n"), &[400]),
+        (format!("NTLM {TOKEN}\r\n{host}\r\n"), &[400]),
+        (format!("Negotiate {TOKEN} HTTP/1.1\r\n{host}\r\n"), &[400]),
+        (format!("GET / NTLM {TOKEN} HTTP/1.1\r\n\r\n"), &[400]),
+        (format!("GET / NTLM {TOKEN} HTTP/1.1\r\n{host}\r\n"), &[400]),
+        (format!("GET / {field} HTTP/1.1\r\n{host}\r\n"), &[400]),
+        (format!("GET / HTTP/1.1 {field}\r\n{host}\r\n"), &[400]),
+        (format!("GET /\t{field}\r\n{host}\r\n"), &[400]),
+        // Lines that end, if they do, by half of what ends a line.
+        (format!("GET / HTTP/1.1\nHost: a\n{field}\n\n"), &[400]),
+        (
+            format!("GET / HTTP/1.1\rHost: a\r{field}\r\r\n\r\n"),
+            &[400],
+        ),
+        (format!("GET / HTTP/1.1\x0b{field}\r\n{host}\r\n"), &[400]),
+        // Too long, and never ended.
+        (format!("{long}\r\n\r\n"), &[414, 400]),
+        (format!("GET / {long}\r\n\r\n"), &[414, 400]),
+        (field.clone(), &[408, 400]),
+        (format!("GET / NTLM {TOKEN}"), &[408, 400]),
+    ] {
+        let shown = &text[..text.len().min(200)];
+        let before = front.access_log().lines().count();
+        let mut client = Peer::connect(front.addr(0));
+        // It may be answered before all of it was taken.
+        let _ = client.try_send(&text);
+        // Two in turn, or either of two.
+        let in_turn = statuses.len() == 2 && statuses[0] == 204;
+        if in_turn {
+            assert_eq!(client.answer().status(), 204, "{shown}");
+        }
+        let answer = client.answer();
+        assert!(statuses.contains(&answer.status()), "{shown}: {answer:?}");
+        assert!(!answer.text().contains(TOKEN), "{shown}: {answer:?}");
+        drop(client);
+        let log = eventually("the line of the access log", || {
+            let log = front.access_log();
+            (log.lines().count() > before + usize::from(in_turn)).then_some(log)
+        });
+        let line = log.lines().last().unwrap_or_default();
+        assert!(line.ends_with(&format!("[{}]", answer.status())), "{line}");
+    }
+    let logs = all_logs(&front);
+    let showing: Vec<&str> = logs.lines().filter(|line| line.contains(TOKEN)).collect();
+    assert!(showing.is_empty(), "{showing:#?}");
+    server.was_left_alone();
+    // Lines that are request lines are shown.
+    let answer = Peer::connect(front.addr(0)).get("/2?it");
+    assert_eq!(answer.status(), 204);
+    eventually("the line", || {
+        let log = front.access_log();
+        log.contains("[GET /2?it HTTP/1.1] [/2?it] [GET] [/2] [it] [204]")
+            .then_some(())
+    });
 }
 
 /// Every file below the front's `logs`.
