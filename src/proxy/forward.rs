@@ -14,7 +14,7 @@ use crate::pin::pins::Pinned;
 use crate::pin::{Credentials, EndReason, Limits, Pins, Plan, State};
 
 use super::exchange::{Answered, Exchange};
-use super::failure::Failed;
+use super::failure::{Failed, UpstreamFailure};
 use super::relay::RelayError;
 use super::request::{Attempt, ClientRef, PinFacts, Request};
 use super::slot::SlotKey;
@@ -70,6 +70,24 @@ impl Carrier {
     }
 }
 
+/// How a request travels, settled before anything of it is sent.
+struct Way {
+    /// The client's pin.
+    pin: Option<Pinned<Upstream>>,
+    /// A clean connection becomes a pin, with these limits.
+    binds: Option<Limits>,
+    /// It goes by a connection that is everybody's before and after: nothing in it can log one in.
+    shared: bool,
+    /// It may be sent once more.
+    repeatable: bool,
+}
+
+/// The tries to have a request answered.
+struct Tries {
+    began: Instant,
+    servers: SmallVec<[PeerIndex; 4]>,
+}
+
 impl Forward<'_> {
     /// Has `request` answered by a server of the group that `pass` names.
     pub(super) async fn run(
@@ -83,11 +101,8 @@ impl Forward<'_> {
             && self.location.client.max_body_size != 0
             && length > self.location.client.max_body_size
         {
-            self.client.log(
-                Level::Error,
-                request,
-                format_args!("client intended to send too large body: {length} bytes"),
-            );
+            let message = format_args!("client intended to send too large body: {length} bytes");
+            self.client.log(Level::Error, request, message);
             return Finished::Answer(413);
         }
         let (group, replaced) = match self.destination(request, pass) {
@@ -95,73 +110,42 @@ impl Forward<'_> {
             Err(finished) => return finished,
         };
         request.group = Some(Rc::clone(&group));
-        let (credentials, tainted) = self.credentials(request);
-        request.credentials = credentials;
-        // A pin is looked up first, also where a reload or another location does not pin any more.
-        let limits = group.ntlm.get().or(self.location.proxy.ntlm);
-        let held = pins.iter().find(|pin| pin.group() == group.id);
-        let (mut pin, binds) = match limits.or(held.map(|pin| pin.connection().pin_limits)) {
-            Some(limits) => self.plan(pins, &group, credentials, &limits),
-            None => (None, false),
-        };
-        // Where nothing is pinned, what carries credentials is closed after its answer.
-        let limits = limits.filter(|_| binds);
-        // The server has closed it, or said something that nobody asked for, since the last answer. If this request was there
-        // already, nobody has waited since then, and only a look into the socket tells.
-        let ended = pin.take_if(|pin| {
-            let socket = &pin.connection().socket;
-            socket.has_unasked() || request.pipelined && socket.peek() != Peek::Nothing
-        });
-        if let Some(pin) = ended {
-            self.client.worker.end_pin(pin, EndReason::UpstreamClosed);
+        let Some(mut way) = self.way(pins, &group, request) else {
             return Finished::Close;
-        }
-        let mut carrier = pin.map(Carrier::Pin);
-        let shared = limits.is_none() && carrier.is_none() && credentials.is_none() && !tainted;
-        let began = Instant::now();
-        let mut tried: SmallVec<[PeerIndex; 4]> = SmallVec::new();
+        };
+        let mut tries = Tries {
+            began: Instant::now(),
+            servers: SmallVec::new(),
+        };
         loop {
-            let fresh = carrier.is_none();
-            let mut on = match carrier.take() {
-                Some(on) => on,
-                None => match self.connect(&group, request, &mut tried, began).await {
-                    Ok(mut upstream) if limits.is_some() => {
-                        upstream.pin_limits = limits.unwrap_or_default();
-                        let (opened, requests) = (upstream.opened, upstream.requests);
-                        let id = self.client.worker.next_pin_id();
-                        self.client.worker.counters.pins_created.add(1);
-                        Carrier::Pin(pins.bind(upstream, group.id, id, opened, requests))
+            let on_pin = way.pin.is_some();
+            let mut on = match way.pin.take() {
+                Some(pin) => {
+                    request.attempts.push(Attempt {
+                        server: pin.connection().peer_name(),
+                        ..Attempt::default()
+                    });
+                    Carrier::Pin(pin)
+                }
+                None => {
+                    let connected = self
+                        .connect(&group, request, &mut tries.servers, tries.began)
+                        .await;
+                    match connected {
+                        Ok(upstream) => self.carrier(pins, &group, upstream, way.binds),
+                        Err(failed) => return self.fail(request, failed, None),
                     }
-                    Ok(upstream) => Carrier::Clean(upstream),
-                    Err(failed) => return self.fail(request, failed, None),
-                },
+                }
             };
-            if !fresh {
-                request.attempts.push(Attempt {
-                    server: on.upstream().peer_name(),
-                    ..Attempt::default()
-                });
-            }
-            let reused = on.upstream().requests > 0;
-            on.upstream_mut().requests += 1;
-            if let Carrier::Pin(pin) = &on {
-                let age = pin.age(Instant::now());
-                request.pin = Some(PinFacts {
-                    id: pin.id(),
-                    state: pin.state(),
-                    age,
-                    requests: pin.requests(),
-                });
-            }
-            let has_body = !matches!(request.head.framing, Framing::None | Framing::Length(0));
-            let repeatable = shared && !has_body && self.is_repeatable(request);
+            let reused = self.note_sending(&mut on, request);
             let exchange = Exchange {
                 client: self.client,
                 location: self.location,
                 pinned: matches!(on, Carrier::Pin(_)),
                 other_pins: !pins.is_empty(),
                 may_keep: self.may_keep,
-                may_retry: repeatable && self.may_try_another(request, &tried, began),
+                may_retry: way.repeatable
+                    && self.may_try_another(request, &tries.servers, tries.began),
             };
             let result = exchange
                 .carry(on.upstream(), request, buffered, replaced.target())
@@ -171,28 +155,17 @@ impl Forward<'_> {
                     if request.status == 101 {
                         exchange.tunnel(on.upstream(), request, buffered).await;
                     }
-                    let stays = self.settle(pins, on, request, credentials, tainted, answered);
+                    let stays = self.settle(pins, on, request, way.shared, answered);
                     return Finished::Answered {
                         keep: answered.client_reusable && stays,
                         body_coming: answered.body_coming,
                     };
                 }
                 Err(Failed::Upstream(failure)) => {
-                    // A connection that served before may be closed at the very moment it is used, pooled or pinned: no
-                    // failure of the server's, and the pool ends.
-                    let closed = reused && failure.is_broken();
-                    self.note_failure(request, on.upstream(), &failure, !closed);
-                    let stale = shared && closed;
-                    if stale {
-                        tried.pop();
-                    }
-                    let again = repeatable
-                        && self.may_try_another(request, &tried, began)
-                        && failure.is_named_by(&self.location.proxy.next_upstream);
-                    // A pin that served before and dies before the answer: the client knows how to repeat.
-                    let dead_pin = !fresh && failure.is_broken();
+                    let again = self.may_repeat(&way, &mut tries, reused, request, &on, &failure);
                     self.abandon(on, failure.end_reason());
-                    if dead_pin {
+                    // A pin that served before and dies before the answer: the client knows how to repeat.
+                    if on_pin && failure.is_broken() {
                         return Finished::Close;
                     }
                     if !again {
@@ -202,6 +175,98 @@ impl Forward<'_> {
                 Err(failed) => return self.fail(request, failed, Some(on)),
             }
         }
+    }
+
+    /// Settles how a request travels. `None`: on a pin whose server has closed it, so that the client has to go too.
+    fn way(
+        &self,
+        pins: &mut Pins<Upstream>,
+        group: &Rc<Group>,
+        request: &mut Request,
+    ) -> Option<Way> {
+        let (credentials, tainted) = self.credentials(request);
+        request.credentials = credentials;
+        // A pin is looked up first, also where a reload or another location does not pin any more.
+        let limits = group.ntlm.get().or(self.location.proxy.ntlm);
+        let held = pins.iter().find(|pin| pin.group() == group.id);
+        let (mut pin, binds) = match limits.or(held.map(|pin| pin.connection().pin_limits)) {
+            Some(limits) => self.plan(pins, group, credentials, &limits),
+            None => (None, false),
+        };
+        // The server has closed it, or said something that nobody asked for, since the last answer. If this request was there
+        // already, nobody has waited since then, and only a look into the socket tells.
+        let ended = pin.take_if(|pin| {
+            let socket = &pin.connection().socket;
+            socket.has_unasked() || request.pipelined && socket.peek() != Peek::Nothing
+        });
+        if let Some(pin) = ended {
+            self.client.worker.end_pin(pin, EndReason::UpstreamClosed);
+            return None;
+        }
+        let shared = pin.is_none() && credentials.is_none() && !tainted;
+        let has_body = !matches!(request.head.framing, Framing::None | Framing::Length(0));
+        Some(Way {
+            pin,
+            // Where nothing is pinned, what carries credentials is closed after its answer.
+            binds: limits.filter(|_| binds),
+            shared,
+            repeatable: shared && !has_body && self.is_repeatable(request),
+        })
+    }
+
+    /// A clean connection for this request: everybody's, or a pin from now on.
+    fn carrier(
+        &self,
+        pins: &Pins<Upstream>,
+        group: &Group,
+        mut upstream: Upstream,
+        binds: Option<Limits>,
+    ) -> Carrier {
+        let Some(limits) = binds else {
+            return Carrier::Clean(upstream);
+        };
+        upstream.pin_limits = limits;
+        let (opened, requests) = (upstream.opened, upstream.requests);
+        let worker = self.client.worker;
+        worker.counters.pins_created.add(1);
+        Carrier::Pin(pins.bind(upstream, group.id, worker.next_pin_id(), opened, requests))
+    }
+
+    /// Notes that the request is about to be sent. Whether the connection served another one before.
+    fn note_sending(&self, on: &mut Carrier, request: &mut Request) -> bool {
+        let reused = on.upstream().requests > 0;
+        on.upstream_mut().requests += 1;
+        if let Carrier::Pin(pin) = on {
+            request.pin = Some(PinFacts {
+                id: pin.id(),
+                state: pin.state(),
+                age: pin.age(Instant::now()),
+                requests: pin.requests(),
+            });
+        }
+        reused
+    }
+
+    /// Counts a server's failure, and says whether the request may be sent once more.
+    fn may_repeat(
+        &self,
+        way: &Way,
+        tries: &mut Tries,
+        reused: bool,
+        request: &mut Request,
+        on: &Carrier,
+        failure: &UpstreamFailure,
+    ) -> bool {
+        // A connection that served before may be closed at the very moment it is used, pooled or pinned: no failure of the
+        // server's, and the pool ends.
+        let closed = reused && failure.is_broken();
+        self.note_failure(request, on.upstream(), failure, !closed);
+        if way.shared && closed {
+            tries.servers.pop();
+        }
+        way.repeatable
+            && self.may_try_another(request, &tries.servers, tries.began)
+            && failure.is_named_by(&self.location.proxy.next_upstream)
     }
 
     /// Asks the pins how the request travels, and ends what has to end first: on the pin that is returned, or on a clean
@@ -235,8 +300,7 @@ impl Forward<'_> {
         pins: &mut Pins<Upstream>,
         on: Carrier,
         request: &mut Request,
-        credentials: Option<Credentials>,
-        tainted: bool,
+        shared: bool,
         answered: Answered,
     ) -> bool {
         let now = Instant::now();
@@ -245,7 +309,7 @@ impl Forward<'_> {
                 let no_persistence = answered.persistent_auth_false;
                 let pin = pins.answered(
                     pin,
-                    credentials.is_some(),
+                    request.credentials.is_some(),
                     request.status,
                     no_persistence,
                     now,
@@ -261,9 +325,7 @@ impl Forward<'_> {
                 self.client.worker.end_pin(pin, EndReason::UpstreamClosed);
                 return !pins.is_empty();
             }
-            Carrier::Clean(upstream)
-                if answered.upstream_reusable && credentials.is_none() && !tainted =>
-            {
+            Carrier::Clean(upstream) if answered.upstream_reusable && shared => {
                 let group = Rc::clone(&upstream.group);
                 group.keep(upstream, now);
             }
