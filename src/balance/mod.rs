@@ -71,6 +71,22 @@ pub struct Peer {
     pub down: bool,
 }
 
+impl Default for Peer {
+    /// A `server` line without parameters.
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            server: String::new(),
+            weight: 1,
+            max_fails: 1,
+            fail_timeout: Duration::from_secs(10),
+            max_conns: 0,
+            backup: false,
+            down: false,
+        }
+    }
+}
+
 /// Index of a peer in the list that the balancer was made from.
 pub type PeerIndex = usize;
 

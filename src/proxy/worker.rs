@@ -412,12 +412,7 @@ impl Worker {
         let peer = balance::Peer {
             server: address.to_string(),
             name: address.to_string(),
-            weight: 1,
-            max_fails: 1,
-            fail_timeout: Duration::from_secs(10),
-            max_conns: 0,
-            backup: false,
-            down: false,
+            ..balance::Peer::default()
         };
         Some(self.add_group(&model::Group {
             name: name.to_owned(),

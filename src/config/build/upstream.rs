@@ -1,7 +1,5 @@
 //! `upstream` blocks and the groups that stand for literal addresses.
 
-use std::time::Duration;
-
 use crate::balance::{self, Method};
 use crate::pin;
 use crate::pin::pool::PoolLimits;
@@ -123,7 +121,7 @@ impl Builder<'_> {
         }
         let mut peer = balance::Peer {
             server: text.clone(),
-            ..default_peer()
+            ..balance::Peer::default()
         };
         for parameter in &directive.args[1..] {
             let number = |text: &str| value::number(text).and_then(|n| u32::try_from(n).ok());
@@ -186,7 +184,7 @@ impl Builder<'_> {
                 balance::Peer {
                     server: name.clone(),
                     name,
-                    ..default_peer()
+                    ..balance::Peer::default()
                 },
                 address,
             )
@@ -243,19 +241,6 @@ fn connections(directive: &Directive) -> Result<usize> {
     }
     let number = value::number(&directive.args[0]).and_then(|n| usize::try_from(n).ok());
     number.ok_or_else(|| directive.error(directive.invalid_value_of(0)))
-}
-
-fn default_peer() -> balance::Peer {
-    balance::Peer {
-        server: String::new(),
-        name: String::new(),
-        weight: 1,
-        max_fails: 1,
-        fail_timeout: Duration::from_secs(10),
-        max_conns: 0,
-        backup: false,
-        down: false,
-    }
 }
 
 fn peer_name(address: &PeerAddress) -> String {
