@@ -1,7 +1,7 @@
 //! The typed configuration that the rest of the program works from. Indices instead of references, so that it is one
 //! immutable value that every worker shares.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -422,6 +422,3 @@ pub enum PeerAddress {
     /// A stream socket in the file system.
     Unix(PathBuf),
 }
-
-/// A local address for `proxy_bind`.
-pub type BindAddress = IpAddr;

@@ -31,19 +31,6 @@ impl Loan {
         loan.len = fill(&mut loan.buffer)?;
         Ok(loan)
     }
-
-    /// A loan of a copy of `bytes`, at most [`SCRATCH_BYTES`] of them.
-    pub fn copy_of(bytes: &[u8]) -> Self {
-        let filled: Result<Self, std::convert::Infallible> = Self::fill(|buffer| {
-            let n = bytes.len().min(buffer.len());
-            buffer[..n].copy_from_slice(&bytes[..n]);
-            Ok(n)
-        });
-        match filled {
-            Ok(loan) => loan,
-            Err(never) => match never {},
-        }
-    }
 }
 
 impl Deref for Loan {

@@ -337,7 +337,7 @@ impl Client {
                 return Poll::Ready(Woken::Readable);
             }
             if slot.is_draining() && slot.phase.get() == Phase::Idle {
-                // A request may be here that the ring has not told of yet: its client was not idle.
+                // A request may be here that the driver has not told of yet: its client was not idle.
                 return Poll::Ready(match socket.peek() {
                     Peek::Bytes => Woken::Readable,
                     _ => Woken::Draining,
