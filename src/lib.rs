@@ -1,8 +1,9 @@
 //! ntlmfront: a front for servers that log people in with NTLM and Negotiate.
 //!
-//! Follow a request from [`proxy`]: `worker` accepts, `client` reads heads and owns the pins, `forward`
-//! chooses the upstream connection, `exchange` and `response` carry one request and its answer, `relay` moves a body. The rooms below it ([`http`], [`pin`], [`balance`], [`config`]) are
-//! pure: no descriptor, clock or system call. [`net`] is the only room that knows io_uring and epoll.
+//! Follow a request from [`proxy`]: `worker` accepts, `client` reads heads and owns the pins, `forward` chooses the upstream
+//! connection, `exchange` and `response` carry one request and its answer, `relay` moves a body. The rooms below it
+//! ([`http`], [`pin`], [`balance`], [`config`]) are pure: no descriptor, clock or system call. [`net`] is the only room
+//! that knows io_uring and epoll.
 
 pub mod balance;
 pub mod cli;
