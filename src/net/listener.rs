@@ -9,10 +9,12 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use socket2::{Domain, SockAddr, Type};
 
-use super::driver::{Watch, give_way};
+use super::executor::give_way;
 use super::socket::Socket;
+use super::watch::Watch;
 
 /// Who a client is, by its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -200,7 +202,7 @@ impl Listener {
         if self.waiting.get() {
             give_way().await;
         } else {
-            poll_fn(|cx| self.watch.poll_read(self.socket.as_fd(), cx)).await;
+            poll_fn(|cx| self.watch.poll_readable(cx)).await;
             self.waiting.set(true);
         }
     }
@@ -228,8 +230,11 @@ impl Listener {
             Ok(accepted) => accepted,
             Err(error) => {
                 return match error.raw_os_error() {
+                    // A closed unix socket says only that nobody is waiting.
+                    Some(libc::EAGAIN) if self.watch.is_hung_up() => Err(Errno::EINVAL.into()),
                     Some(libc::EAGAIN) => {
                         self.waiting.set(false);
+                        self.watch.found_empty();
                         Ok(None)
                     }
                     // The client was gone before it was accepted, or a signal came: not the listener's error.

@@ -1,26 +1,33 @@
 //! Sockets, pipes and the drivers: the only room that knows io_uring and epoll, and the only one with `unsafe`.
 //!
-//! Readiness comes by the driver, bytes by direct calls: the worker's [`Driver`] waits for a socket, then non-blocking
-//! `recv`, `sendmsg` and `splice` move bytes. No pointer of ours is ever in the kernel's hands, an idle connection holds no
-//! buffer, and a body can be spliced.
+//! The worker's [`Driver`] waits for sockets; non-blocking `recv`, `sendmsg` and `splice` move bytes. A driver may receive while
+//! it waits and send with others: io_uring does both. No pointer of the rooms above is ever in the kernel's hands, an idle
+//! connection holds no buffer, and a body can be spliced.
 //!
 //! The seam to the rooms above: `net` lends the bytes it received ([`Loan`]) and takes slices to send; it never fills its
-//! caller's buffers, so that a driver that receives into buffers of its own can take its place. The seam to the drivers is
-//! in `driver`: run, spawn, sleep, give way, and readiness of a descriptor.
+//! caller's buffers. Inside, a [`watch::Watch`] is one descriptor's readiness, the reactor keeps them all and asks the driver,
+//! and the executor runs the tasks that it wakes.
 
 mod driver;
 mod epoll;
+mod executor;
 mod listener;
+mod outgoing;
 mod pipe;
+mod reactor;
 mod scratch;
 mod socket;
+mod state;
 mod uring;
+mod watch;
 
 #[cfg(test)]
 mod tests;
 
-pub use driver::{Driver, give_way, run, sleep, spawn};
+pub use driver::Driver;
+pub use executor::{give_way, now, run, sleep, spawn};
 pub use listener::{Accepted, Bound, ClientAddress, InetOptions, Listener};
 pub use pipe::Pipe;
 pub use scratch::{Loan, SCRATCH_BYTES};
 pub use socket::{Peek, Socket};
+pub use uring::check_ring;

@@ -58,7 +58,13 @@ impl Pipe {
     /// `WouldBlock` if the socket is empty *or* the pipe is full: only with `held() == 0` it means the socket.
     pub fn fill(&mut self, from: &Socket, len: usize) -> io::Result<usize> {
         let (_, write) = self.ends();
-        let n = splice(from, None, write, None, len, flags())?;
+        // What the driver has received already comes first.
+        let ahead = from
+            .take_bytes_ahead(|bytes| nix::unistd::write(write, &bytes[..bytes.len().min(len)]));
+        let n = match ahead {
+            Some(written) => written?,
+            None => splice(from, None, write, None, len, flags())?,
+        };
         self.held += n;
         Ok(n)
     }
@@ -69,6 +75,9 @@ impl Pipe {
     /// # Errors
     /// `WouldBlock` if the socket takes nothing now; `BrokenPipe` and the like if it is gone.
     pub fn drain(&mut self, to: &Socket) -> io::Result<usize> {
+        if !to.settle() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
         let (read, _) = self.ends();
         let n = splice(read, None, to, None, self.held, flags()).inspect_err(|&error| {
             if error == nix::Error::EAGAIN {

@@ -3,6 +3,8 @@
 use std::cell::RefCell;
 use std::ops::Deref;
 
+use super::uring::Buffer;
+
 /// Size of a scratch buffer in bytes: the most that one receive brings.
 pub const SCRATCH_BYTES: usize = 64 << 10;
 
@@ -14,9 +16,18 @@ thread_local! {
 }
 
 /// Received bytes, lent until dropped. Do not hold one across an await: what must outlive it is copied.
-pub struct Loan {
-    // Some until drop. len <= buffer.len()
+pub struct Loan(Lent);
+
+enum Lent {
+    Scratch(Scratch),
+    /// A ring's.
+    Ring(Buffer),
+}
+
+/// One of the worker's scratch buffers, with `len` bytes in it.
+struct Scratch {
     buffer: Box<[u8]>,
+    // len <= buffer.len()
     len: usize,
 }
 
@@ -26,10 +37,15 @@ impl Loan {
         let buffer = FREE
             .with_borrow_mut(Vec::pop)
             .unwrap_or_else(|| vec![0; SCRATCH_BYTES].into_boxed_slice());
-        // The loan exists before `fill` runs, so that the buffer goes back when it fails.
-        let mut loan = Self { buffer, len: 0 };
-        loan.len = fill(&mut loan.buffer)?;
-        Ok(loan)
+        // It exists before `fill` runs, so that the buffer goes back when that fails.
+        let mut scratch = Scratch { buffer, len: 0 };
+        scratch.len = fill(&mut scratch.buffer)?;
+        Ok(Self(Lent::Scratch(scratch)))
+    }
+
+    /// Lends what a ring has received.
+    pub(super) fn of_ring(buffer: Buffer) -> Self {
+        Self(Lent::Ring(buffer))
     }
 }
 
@@ -37,11 +53,14 @@ impl Deref for Loan {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.buffer[..self.len]
+        match &self.0 {
+            Lent::Scratch(scratch) => &scratch.buffer[..scratch.len],
+            Lent::Ring(buffer) => buffer,
+        }
     }
 }
 
-impl Drop for Loan {
+impl Drop for Scratch {
     fn drop(&mut self) {
         let buffer = std::mem::take(&mut self.buffer);
         FREE.with_borrow_mut(|free| {

@@ -1,6 +1,6 @@
 //! A connected stream socket.
 
-use std::cell::Cell;
+use std::future::{Future as _, poll_fn};
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -11,20 +11,23 @@ use std::time::Duration;
 use nix::sys::socket::{MsgFlags, recv, sendmsg};
 use socket2::{Domain, SockAddr, SockRef, Type};
 
-use super::driver::Watch;
+use super::executor::{sleep, spawn};
 use super::scratch::Loan;
+use super::watch::Watch;
 
-/// A connected, non-blocking stream socket. Dropping it shuts the connection down in both directions and closes it.
+/// How long a closed connection may take for the bytes that its driver has yet to send.
+const LAST_BYTES: Duration = Duration::from_secs(60);
+
+/// A connected, non-blocking stream socket, used by one task. Dropping it shuts the connection down in both directions and
+/// closes it, behind the bytes that were sent.
 ///
-/// "Try first, wait only when it would block": `readable` is a guess that starts false, is made true by the driver, and false
-/// again by a receive that found less than it asked for.
+/// "Try first, wait only when it would block": what is remembered of its readiness is a guess that the driver makes true, and a
+/// receive or send false that found less than it asked for.
 pub struct Socket {
     // Before the descriptor that it watches.
     watch: Watch,
     // The only descriptor of its kernel file, so that closing it ends what the driver has about it.
     socket: socket2::Socket,
-    readable: Cell<bool>,
-    hung_up: Cell<bool>,
 }
 
 /// What is waiting in a socket's receive queue.
@@ -44,8 +47,6 @@ impl Socket {
         Ok(Self {
             watch: Watch::new(socket.as_fd())?,
             socket,
-            readable: Cell::new(false),
-            hung_up: Cell::new(false),
         })
     }
 
@@ -102,34 +103,34 @@ impl Socket {
             })
     }
 
-    /// Ready when a receive would bring something: bytes, the end or an error.
+    /// Ready when a receive would bring something: bytes, the end or an error. The driver may receive them meanwhile.
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.readable.get() {
-            return Poll::Ready(());
-        }
-        self.watch.poll_read(self.as_fd(), cx).map(|hung_up| {
-            self.readable.set(true);
-            self.hung_up.set(self.hung_up.get() || hung_up);
-        })
+        self.watch.poll_bytes(cx)
+    }
+
+    /// Ready when [`super::Pipe::fill`] would bring something. The driver leaves the bytes where they are.
+    pub fn poll_spliceable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.watch.poll_readable(cx)
     }
 
     /// Ready when the peer has sent its last byte or is gone, whatever is still unread. Bytes do not wake it twice.
     pub fn poll_hung_up(&self, cx: &mut Context<'_>) -> Poll<()> {
-        // Waiting for the next bytes reports a hang-up too, so that usually no second wait is needed.
-        if !self.readable.get() && self.poll_readable(cx).is_pending() {
+        self.watch.poll_hung_up(cx)
+    }
+
+    /// As [`Socket::poll_hung_up`], for a peer whose message is complete: the driver may receive the beginning of its next one,
+    /// for which it waits with the same entry.
+    pub fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
+        // Waiting for bytes reports a hang-up too, so that usually no second wait is needed.
+        if !self.watch.is_readable() && self.poll_readable(cx).is_pending() {
             return Poll::Pending;
         }
-        if self.hung_up.get() {
-            return Poll::Ready(());
-        }
-        self.watch
-            .poll_hung_up(self.as_fd(), cx)
-            .map(|()| self.hung_up.set(true))
+        self.poll_hung_up(cx)
     }
 
     /// Ready when a send would take something, or fail.
     pub fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.watch.poll_write(self.as_fd(), cx)
+        self.watch.poll_writable(cx)
     }
 
     /// Ready when something is there that nobody asked for: bytes, the end or an error. Unlike [`Socket::poll_readable`]
@@ -145,11 +146,11 @@ impl Socket {
 
     /// Whether something is there that nobody asked for, as far as the driver has noticed. Makes a system call only if so.
     pub fn has_unasked(&self) -> bool {
-        if self.readable.get() && self.peek() == Peek::Nothing {
+        if self.watch.is_readable() && self.peek() == Peek::Nothing {
             // The last receive took exactly what was there.
             self.found_empty();
         }
-        self.readable.get()
+        self.watch.is_readable()
     }
 
     /// Receives what is there. `Ok(None)`: nothing now. An empty loan is the end of the stream.
@@ -157,6 +158,9 @@ impl Socket {
     /// # Errors
     /// Those of `recv(2)`.
     pub fn try_recv(&self) -> io::Result<Option<Loan>> {
+        if let Some(loan) = self.watch.take_ahead()? {
+            return Ok(Some(loan));
+        }
         let mut asked = 0;
         let received = Loan::fill(|buffer| {
             asked = buffer.len();
@@ -166,7 +170,7 @@ impl Socket {
             Ok(loan) => {
                 // Less than asked for: the queue is empty now (true of stream sockets), so the next look waits for the
                 // driver. At the end of the stream the socket stays readable.
-                if loan.len() < asked && !loan.is_empty() && !self.hung_up.get() {
+                if loan.len() < asked && !loan.is_empty() {
                     self.found_empty();
                 }
                 Ok(Some(loan))
@@ -182,8 +186,20 @@ impl Socket {
 
     /// Says that a receive or `splice` found nothing more to take: the next look waits for the driver.
     pub fn found_empty(&self) {
-        self.readable.set(false);
         self.watch.found_empty();
+    }
+
+    /// Lets `take` have the bytes that the driver received ahead, if any; it returns how many it took.
+    pub(super) fn take_bytes_ahead<E>(
+        &self,
+        take: impl FnOnce(&[u8]) -> Result<usize, E>,
+    ) -> Option<Result<usize, E>> {
+        self.watch.take_bytes_ahead(take)
+    }
+
+    /// Has everything reach the kernel that the driver has for this socket. False if there is no room for all of it.
+    pub(super) fn settle(&self) -> bool {
+        self.watch.settle()
     }
 
     /// Says that a send or `splice` found no more room: the next look waits for the driver.
@@ -191,11 +207,15 @@ impl Socket {
         self.watch.found_full();
     }
 
-    /// Sends as much as the socket takes now; `Ok(0)`: nothing.
+    /// Sends as much as the socket takes now; `Ok(0)`: nothing. As with the kernel's own queue, what was taken may be on its
+    /// way yet, and a failure shows at the next call or by receiving.
     ///
     /// # Errors
     /// Those of `sendmsg(2)`; never a signal.
     pub fn try_send(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        if let Some(sent) = self.watch.send(slices)? {
+            return Ok(sent);
+        }
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
         match sendmsg::<()>(self.as_raw_fd(), slices, &[], flags, None) {
             Ok(n) => {
@@ -216,11 +236,18 @@ impl Socket {
 
     /// Whether the connection has failed, a reset by the peer above all. Bytes that came before may be unread still.
     pub fn is_reset(&self) -> bool {
-        !matches!(self.socket.take_error(), Ok(None))
+        self.watch.has_failed() || !matches!(self.socket.take_error(), Ok(None))
     }
 
     /// Looks into the receive queue without taking anything.
     pub fn peek(&self) -> Peek {
+        if self.watch.look_ahead() {
+            return if self.watch.has_failed() {
+                Peek::Closed
+            } else {
+                Peek::Bytes
+            };
+        }
         let mut byte = [0];
         match recv(
             self.as_raw_fd(),
@@ -235,18 +262,44 @@ impl Socket {
 
     /// Sends the end of the stream; receiving goes on.
     pub fn finish(&self) {
+        if !self.settle() {
+            self.watch.finish_when_sent();
+            return;
+        }
         // An error means that the connection is gone, which the next receive says too.
         let _ = self.socket.shutdown(Shutdown::Write);
     }
 
     /// Makes the close a reset, as nginx does for `return 444` and timed out connections with data unsent.
     pub fn reset_on_close(&self) {
+        self.watch.settle();
+        self.watch.forget_left();
         let _ = self.socket.set_linger(Some(Duration::ZERO));
     }
 
     /// `TCP_NODELAY`; no effect on a unix socket.
     pub fn set_nodelay(&self, on: bool) {
         let _ = self.socket.set_tcp_nodelay(on);
+    }
+
+    /// Leaves the connection to a task that closes it when all is sent. What is left here is a descriptor to close.
+    ///
+    /// # Errors
+    /// No descriptors are left, or no worker runs.
+    fn send_last_bytes(&mut self) -> io::Result<()> {
+        let socket = self.socket.try_clone()?;
+        let watch = self.watch.move_to(socket.as_fd())?;
+        let socket = Self { watch, socket };
+        spawn(async move {
+            let mut patience = std::pin::pin!(sleep(LAST_BYTES));
+            poll_fn(|cx| match socket.poll_writable(cx) {
+                Poll::Pending => patience.as_mut().poll(cx),
+                ready => ready,
+            })
+            .await;
+            socket.watch.forget_left();
+        });
+        Ok(())
     }
 
     /// The address that the peer connected to; `None` for a unix socket.
@@ -257,6 +310,9 @@ impl Socket {
 
 impl Drop for Socket {
     fn drop(&mut self) {
+        if !self.settle() && self.send_last_bytes().is_ok() {
+            return;
+        }
         // A ring's armed poll entries keep the kernel's file alive, so that closing the descriptor alone would send no FIN.
         // Shutting down does, and completes them.
         let _ = SockRef::from(&self.socket).shutdown(Shutdown::Both);

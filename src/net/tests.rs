@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // a test: a panic is a failure
 
+mod ahead;
 mod executor;
 mod listener;
 mod many;

@@ -5,32 +5,27 @@ use std::fmt;
 use std::fs;
 use std::io;
 
-use io_uring::{IoUring, cqueue, squeue};
 use nix::errno::Errno;
 
+use crate::net;
 use crate::observe::cause::Cause;
 
-/// Makes a small ring as the workers make theirs, and lets it go.
+/// Makes a ring as the workers make theirs, and lets it go.
 pub fn check_ring() -> Result<(), RingRefusal> {
-    IoUring::<squeue::Entry, cqueue::Entry>::builder()
-        .setup_coop_taskrun()
-        .setup_single_issuer()
-        .build(8)
-        .map(drop)
-        .map_err(|error| {
-            let read = |path| fs::read_to_string(path).unwrap_or_default();
-            RingRefusal::diagnose(
-                &error,
-                read("/proc/sys/kernel/io_uring_disabled").trim(),
-                read("/proc/sys/kernel/osrelease").trim(),
-            )
-        })
+    net::check_ring().map_err(|error| {
+        let read = |path| fs::read_to_string(path).unwrap_or_default();
+        RingRefusal::diagnose(
+            &error,
+            read("/proc/sys/kernel/io_uring_disabled").trim(),
+            read("/proc/sys/kernel/osrelease").trim(),
+        )
+    })
 }
 
 /// Why io_uring cannot be used. Each is one line that says what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RingRefusal {
-    /// The kernel has no io_uring, or one without what we need (single issuer: Linux 6.0).
+    /// The kernel has no io_uring, or one without what we need (deferred completions: Linux 6.1).
     Kernel {
         /// The kernel's release.
         release: String,
@@ -74,7 +69,7 @@ impl fmt::Display for RingRefusal {
         match self {
             Self::Kernel { release, cause } => write!(
                 f,
-                "this kernel ({release}) does not offer what is needed ({cause}); use Linux 6.0 or newer, and a sandbox that \
+                "this kernel ({release}) does not offer what is needed ({cause}); use Linux 6.1 or newer, and a sandbox that \
                  passes io_uring on"
             ),
             Self::Disabled { value } => {
@@ -110,7 +105,7 @@ mod tests {
     fn each_cause_has_its_advice() {
         for (errno, disabled, advice) in [
             (Errno::ENOSYS, "", "kernel (5.4.0)"),
-            (Errno::EINVAL, "0", "Linux 6.0 or newer"),
+            (Errno::EINVAL, "0", "Linux 6.1 or newer"),
             (Errno::EPERM, "1", "kernel.io_uring_group"),
             (
                 Errno::EPERM,

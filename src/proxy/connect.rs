@@ -113,7 +113,12 @@ impl Forward<'_> {
                             .map_err(|error| Failed::Upstream(UpstreamFailure::Connect(error))),
                     );
                 }
-                if self.client.socket.poll_hung_up(cx).is_ready() {
+                let gone = if request.body.is_done() {
+                    self.client.socket.poll_gone(cx)
+                } else {
+                    self.client.socket.poll_hung_up(cx)
+                };
+                if gone.is_ready() {
                     return Poll::Ready(Err(Failed::ClientGone));
                 }
                 Poll::Pending

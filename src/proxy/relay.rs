@@ -105,7 +105,7 @@ impl End<'_> {
     /// Ready when it is watched and has hung up.
     fn poll_left(&self, cx: &mut Context<'_>) -> Poll<()> {
         match self.watched {
-            Some(watched) if watched.get() => self.socket.poll_hung_up(cx),
+            Some(watched) if watched.get() => self.socket.poll_gone(cx),
             _ => Poll::Pending,
         }
     }
@@ -157,7 +157,7 @@ impl Relay<'_> {
             {
                 self.splice(pipe).await?;
             } else {
-                self.readable().await?;
+                self.source(Socket::poll_readable).await?;
                 let Some(loan) = self.from.socket.try_recv().map_err(RelayError::Source)? else {
                     continue;
                 };
@@ -302,7 +302,7 @@ impl Relay<'_> {
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                         self.from.socket.found_empty();
-                        self.readable().await?;
+                        self.source(Socket::poll_spliceable).await?;
                     }
                     Err(error) => return Err(RelayError::Source(error)),
                 }
@@ -323,11 +323,14 @@ impl Relay<'_> {
         Ok(())
     }
 
-    /// Waits for the source; a receiver that hangs up meanwhile ends the relay.
-    async fn readable(&self) -> Result<(), RelayError> {
+    /// Waits until `poll` finds the source ready; a receiver that hangs up meanwhile ends the relay.
+    async fn source(
+        &self,
+        poll: impl Fn(&Socket, &mut Context<'_>) -> Poll<()>,
+    ) -> Result<(), RelayError> {
         let (from, to) = (&self.from, &self.to);
         let wait = from.slot.timed(from.timer, from.timeout, |cx| {
-            if from.socket.poll_readable(cx).is_ready() {
+            if poll(from.socket, cx).is_ready() {
                 return Poll::Ready(Ok(()));
             }
             if to.poll_left(cx).is_ready() {

@@ -202,7 +202,7 @@ impl Exchange<'_> {
                 if upstream.socket.poll_readable(cx).is_ready() {
                     return Poll::Ready(Ok(()));
                 }
-                if uploaded.get() && self.client.socket.poll_hung_up(cx).is_ready() {
+                if uploaded.get() && self.client.socket.poll_gone(cx).is_ready() {
                     return Poll::Ready(Err(Failed::ClientGone));
                 }
                 if uploaded.get() && !counting {

@@ -17,10 +17,10 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
-use nix::sys::epoll::EpollTimeout;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use slab::Slab;
 
+use super::driver::Driver;
 use super::reactor::Reactor;
 
 /// Tasks polled in one turn at the most, unless more were ready at its beginning: what is ready in the kernel gets its turn
@@ -46,6 +46,8 @@ struct Runtime {
     gave_way: RefCell<Vec<Waker>>,
     timers: RefCell<BTreeMap<(Instant, u64), Waker>>,
     timers_made: Cell<u64>,
+    /// When this turn began.
+    now: Cell<Instant>,
     home: Arc<Home>,
     from_outside: Receiver<usize>,
 }
@@ -101,13 +103,33 @@ fn runtime<T>(f: impl FnOnce(&Rc<Runtime>) -> T) -> Option<T> {
     found.ok().flatten()
 }
 
+/// The time at which this turn of the worker began, without asking the clock: up to a few milliseconds ago.
+///
+/// # Panics
+/// It is not a worker's thread.
+pub fn now() -> Instant {
+    runtime(|runtime| runtime.now.get()).expect("within net::run")
+}
+
 /// Runs `f` on this worker's reactor, if one runs.
 pub(super) fn reactor<T>(f: impl FnOnce(&Reactor) -> T) -> Option<T> {
     runtime(|runtime| f(&runtime.reactor))
 }
 
+/// How many descriptors this worker watches: by our books, and by the kernel's if it keeps any.
+#[cfg(test)]
+pub(super) fn registrations() -> (usize, Option<usize>) {
+    reactor(Reactor::registrations).expect("within net::run")
+}
+
 /// Runs `future` and everything it spawns on this thread until `future` is done.
-pub(in crate::net) fn run<F: Future>(future: F) -> io::Result<F::Output> {
+///
+/// # Errors
+/// The kernel refuses the driver.
+///
+/// # Panics
+/// One runs on this thread already.
+pub fn run<F: Future>(driver: Driver, future: F) -> io::Result<F::Output> {
     /// Drops the tasks while what they refer to is there.
     struct Entered(Rc<Runtime>);
     impl Drop for Entered {
@@ -124,15 +146,19 @@ pub(in crate::net) fn run<F: Future>(future: F) -> io::Result<F::Output> {
         }
     }
 
-    let runtime = Rc::new(Runtime::new()?);
-    RUNTIME.set(Some(Rc::clone(&runtime)));
+    let runtime = Rc::new(Runtime::new(driver)?);
+    let before = RUNTIME.replace(Some(Rc::clone(&runtime)));
+    assert!(before.is_none(), "one driver for a thread");
     let entered = Entered(runtime);
     let mut main = pin!(future);
     entered.0.block_on(main.as_mut())
 }
 
-/// Starts a task.
-pub(in crate::net) fn spawn(task: impl Future<Output = ()> + 'static) {
+/// Starts a task on this worker. One that panics ends alone.
+///
+/// # Panics
+/// It is not a worker's thread.
+pub fn spawn(task: impl Future<Output = ()> + 'static) {
     let future = Box::pin(task);
     runtime(|runtime| {
         let mut tasks = runtime.tasks.borrow_mut();
@@ -148,8 +174,9 @@ pub(in crate::net) fn spawn(task: impl Future<Output = ()> + 'static) {
     .expect("spawned by a worker");
 }
 
-/// Waits until every task that is ready had its turn and the kernel was asked for more.
-pub(in crate::net) async fn give_way() {
+/// Lets every other task of the worker run and new readiness be noticed. A task that never waits starves the others, and
+/// waiting for a socket that is ready already is no wait.
+pub async fn give_way() {
     let mut gave_way = false;
     poll_fn(|cx| {
         if gave_way {
@@ -162,8 +189,8 @@ pub(in crate::net) async fn give_way() {
     .await;
 }
 
-/// Waits for time to pass.
-pub(in crate::net) async fn sleep(duration: Duration) {
+/// Waits. For sweeps and pauses; no request arms a timer.
+pub async fn sleep(duration: Duration) {
     /// Its place among the timers.
     struct Armed(Option<(Instant, u64)>);
     impl Drop for Armed {
@@ -196,9 +223,9 @@ pub(in crate::net) async fn sleep(duration: Duration) {
 }
 
 impl Runtime {
-    fn new() -> io::Result<Self> {
+    fn new(driver: Driver) -> io::Result<Self> {
         let alarm = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
-        let reactor = Reactor::new(alarm.as_fd())?;
+        let reactor = Reactor::new(driver, alarm.as_fd())?;
         let (sender, from_outside) = channel();
         let home = Arc::new(Home { sender, alarm });
         Ok(Self {
@@ -208,6 +235,7 @@ impl Runtime {
             gave_way: RefCell::default(),
             timers: RefCell::default(),
             timers_made: Cell::new(0),
+            now: Cell::new(Instant::now()),
             home,
             from_outside,
         })
@@ -274,7 +302,7 @@ impl Runtime {
         let timeout = if idle {
             self.until_timer()
         } else {
-            EpollTimeout::ZERO
+            Some(Duration::ZERO)
         };
         if self.reactor.collect(timeout)? {
             // Emptied before the channel is, so that no number is left behind.
@@ -282,21 +310,18 @@ impl Runtime {
             let mut ready = self.ready.borrow_mut();
             ready.extend(self.from_outside.try_iter());
         }
+        self.now.set(Instant::now());
         self.wake_timers();
         // Behind everything that the kernel had.
         gave_way.iter().for_each(Waker::wake_by_ref);
         Ok(())
     }
 
-    /// How long nothing has to be done, in whole milliseconds, rounded up.
-    fn until_timer(&self) -> EpollTimeout {
+    /// How long nothing has to be done; `None`: nobody knows.
+    fn until_timer(&self) -> Option<Duration> {
         let timers = self.timers.borrow();
-        let Some(((at, _), _)) = timers.first_key_value() else {
-            return EpollTimeout::NONE;
-        };
-        let wait = at.saturating_duration_since(Instant::now());
-        let ms = wait.as_nanos().div_ceil(1_000_000);
-        EpollTimeout::try_from(ms).unwrap_or(EpollTimeout::MAX)
+        let ((at, _), _) = timers.first_key_value()?;
+        Some(at.saturating_duration_since(Instant::now()))
     }
 
     fn wake_timers(&self) {
@@ -304,7 +329,7 @@ impl Runtime {
         if timers.is_empty() {
             return;
         }
-        let now = Instant::now();
+        let now = self.now.get();
         while let Some(entry) = timers.first_entry()
             && entry.key().0 <= now
         {
