@@ -302,7 +302,7 @@ pub fn configure() -> String {
         text += module;
         text += "_module";
     }
-    text += " --without-http-cache\nio: io_uring; epoll with --io epoll\n";
+    text += " --without-http-cache\nio: io_uring epoll\n";
     text
 }
 
@@ -366,7 +366,7 @@ Options:
             "prefix" => Some(PREFIX),
             "error_log" => Some(ERROR_LOG),
             "conf" => Some(CONF),
-            "io" => Some("uring"),
+            "io" => Some("auto"),
             _ => None,
         };
         // Writing to a String cannot fail.
@@ -477,7 +477,7 @@ mod tests {
             .unwrap()
             .options;
         assert!(options.quiet);
-        assert_eq!(options.io, Io::Uring);
+        assert_eq!(options.io, Io::Auto);
         for (line, io) in [
             (&["--io", "epoll"][..], Io::Epoll),
             (&["--demo", "--io=uring"], Io::Uring),
@@ -538,7 +538,7 @@ mod tests {
             "  -s signal         : send signal to the running process: stop, quit, reopen, reload",
             "  -c filename       : set configuration file (default: conf/ntlmfront.conf)",
             "  -p prefix         : set prefix path (default: /usr/local/ntlmfront/)",
-            "  --io driver       : what to wait with: uring, epoll, or auto for the first that the kernel allows (default: uring)",
+            "  --io driver       : what to wait with: uring, epoll, or auto for the first that the kernel allows (default: auto)",
             "  --listen address  : without a configuration file: accept clients here ([addr:]port)",
         ] {
             assert!(

@@ -380,9 +380,11 @@ fn start_workers(
 
 /// Settles what the workers wait with. Says so in the log and on standard error where it is not what is best.
 fn choose_driver(io: Io, main: &Main, log: &ErrorLog) -> Result<Driver, StartError> {
-    let (driver, refusal) = io
-        .choose(check_ring)
-        .map_err(|refusal| emerg(format_args!("{refusal}; or start with --io epoll")))?;
+    let (driver, refusal) = io.choose(check_ring).map_err(|refusal| {
+        emerg(format_args!(
+            "{refusal}; or start without --io uring, to serve on epoll"
+        ))
+    })?;
     if let Some(refusal) = refusal {
         let warning = format!("{refusal}; serving on epoll instead");
         log.note(Level::Warn, format_args!("{warning}"));

@@ -9,9 +9,9 @@ use super::RingRefusal;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Io {
     /// io_uring, or epoll where it is refused.
+    #[default]
     Auto,
     /// io_uring or nothing.
-    #[default]
     Uring,
     /// epoll.
     Epoll,
@@ -72,6 +72,6 @@ mod tests {
             assert_eq!(io.choose(|| ring.clone()), chosen, "{word} {ring:?}");
         }
         assert_eq!(Io::from_word("select"), None);
-        assert_eq!(Io::default(), Io::Uring);
+        assert_eq!(Io::default(), Io::Auto);
     }
 }

@@ -127,7 +127,7 @@ fn in_front_the_pid_is_that_of_the_process_started() {
     let address = eventually("the front listens", || {
         prefix
             .error_log()
-            .contains("workers on io_uring")
+            .contains("workers on ")
             .then(|| prefix.listening()[0])
     });
     assert_eq!(prefix.read("logs/front.pid"), format!("{}\n", front.pid()));
@@ -326,7 +326,7 @@ fn a_kernel_without_io_uring_is_one_clear_line() {
     ] {
         for daemon in ["on", "off"] {
             let prefix = Prefix::with(&format!("daemon {daemon};"), HELLO);
-            let mut command = prefix.front(&[]);
+            let mut command = prefix.front(&["--io", "uring"]);
             refuse_io_uring(&mut command, errno);
             let ran = run(command);
             assert_eq!(ran.code, Some(1), "{ran:?}");
@@ -342,6 +342,29 @@ fn a_kernel_without_io_uring_is_one_clear_line() {
             assert_eq!(run(command).code, Some(0), "the configuration is right");
         }
     }
+}
+
+#[test]
+fn a_kernel_without_io_uring_is_served_on_epoll_with_one_warning() {
+    let prefix = Prefix::with("", HELLO);
+    let mut command = prefix.front(&[]);
+    refuse_io_uring(&mut command, libc::EPERM);
+    let ran = run(command);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let daemon = prefix.running_daemon();
+    assert_eq!(get(prefix.listening()[0], "/").unwrap().0, 200);
+    let warning = "io_uring cannot be used: ";
+    assert_eq!(ran.stderr.lines().count(), 1, "{ran:?}");
+    assert!(
+        ran.stderr
+            .starts_with(&format!("ntlmfront: [warn] {warning}")),
+        "{ran:?}"
+    );
+    let log = prefix.error_log();
+    assert_eq!(log.matches(warning).count(), 1, "{log}");
+    assert!(log.contains("workers on epoll"), "{log}");
+    assert_eq!(prefix.run(&["-s", "quit"]).code, Some(0));
+    daemon.wait();
 }
 
 /// Makes `io_uring_setup` fail in the command as a container's sandbox or an old kernel would.
