@@ -7,7 +7,7 @@ use std::future::Future;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{epoll, uring};
 
@@ -73,6 +73,11 @@ pub fn spawn(task: impl Future<Output = ()> + 'static) {
         Driver::Uring => uring::spawn(task),
         Driver::Epoll => epoll::spawn(task),
     }
+}
+
+/// The time of the turn that runs: precise to what a worker does between two looks at the kernel.
+pub fn now() -> Instant {
+    Instant::now()
 }
 
 /// Waits. For sweeps and pauses; no request arms a timer.

@@ -19,7 +19,7 @@ mod uring;
 #[cfg(test)]
 mod tests;
 
-pub use driver::{Driver, give_way, run, sleep, spawn};
+pub use driver::{Driver, give_way, now, run, sleep, spawn};
 pub use listener::{Accepted, Bound, ClientAddress, InetOptions, Listener};
 pub use pipe::Pipe;
 pub use scratch::{Loan, SCRATCH_BYTES};

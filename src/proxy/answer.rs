@@ -7,6 +7,7 @@ use crate::http::answer::{page, reason};
 use crate::http::body::Event;
 use crate::http::head::Framing;
 use crate::http::request::Method;
+use crate::net::now;
 
 use super::client::Client;
 use super::fields;
@@ -196,11 +197,8 @@ impl Client {
     pub(super) async fn linger(&mut self) {
         self.socket.finish();
         self.buffered = Vec::new();
-        let until = std::time::Instant::now() + LINGER;
-        while std::time::Instant::now() < until
-            && !self.slot.is_draining()
-            && self.receive_more(LINGER_QUIET).await
-        {
+        let until = now() + LINGER;
+        while now() < until && !self.slot.is_draining() && self.receive_more(LINGER_QUIET).await {
             self.buffered.clear();
         }
     }

@@ -2,20 +2,26 @@
 
 use std::cell::{Cell, OnceCell};
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use smallvec::SmallVec;
+
+use crate::balance::PeerIndex;
 use crate::config::model::{LocationIndex, ServerIndex};
 use crate::http::body::BodyReader;
 use crate::http::head::Framing;
 use crate::http::request::{RequestHead, shown_line};
 use crate::http::response::ResponseHead;
 use crate::http::rewrite::Rewrite;
-use crate::net::{ClientAddress, Socket};
+use crate::net::{ClientAddress, Socket, now};
 use crate::pin::{Credentials, State};
 
+use super::destination::Replaced;
+use super::exchange::Upload;
 use super::relay::End;
-use super::slot::{Slot, Timer};
+use super::slot::{Slot, SlotKey, Timer};
 use super::upstream::Group;
 use super::variables::View;
 use super::worker::{Settings, Worker};
@@ -23,8 +29,12 @@ use super::worker::{Settings, Worker};
 /// Room for a head that is kept for the next request.
 const KEPT_BYTES: usize = 16 << 10;
 
-/// What is known of a client connection.
-pub(super) struct ClientFacts {
+/// A client connection without its pins: what those see of it who serve a request on it.
+pub(super) struct Connection {
+    pub(super) worker: Rc<Worker>,
+    pub(super) key: SlotKey,
+    pub(super) slot: Rc<Slot>,
+    pub(super) socket: Socket,
     /// `$connection`
     pub(super) number: u64,
     pub(super) address: ClientAddress,
@@ -37,18 +47,43 @@ pub(super) struct ClientFacts {
     pub(super) proxied: Option<(SocketAddr, SocketAddr)>,
 }
 
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.worker.slots.remove(self.key);
+    }
+}
+
 /// One try to have the request answered by a server.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(super) struct Attempt {
     /// The server, or the group's name if there was none to try.
     pub(super) server: Rc<str>,
     pub(super) status: u16,
+    /// When the request had been sent, or as much of it as could be at once.
+    pub(super) sent_at: Instant,
     pub(super) connected: Option<Duration>,
     pub(super) header: Option<Duration>,
     pub(super) response: Option<Duration>,
     pub(super) sent: u64,
     pub(super) received: u64,
     pub(super) body_received: u64,
+}
+
+impl Attempt {
+    /// Begins now.
+    pub(super) fn new(server: Rc<str>) -> Self {
+        Self {
+            server,
+            status: 0,
+            sent_at: now(),
+            connected: None,
+            header: None,
+            response: None,
+            sent: 0,
+            received: 0,
+            body_received: 0,
+        }
+    }
 }
 
 /// What `$pin_…` show.
@@ -87,8 +122,13 @@ pub(super) struct Request {
     pub(super) credentials: Option<Credentials>,
     pub(super) group: Option<Rc<Group>>,
     pub(super) pin: Option<PinFacts>,
-    pub(super) attempts: Vec<Attempt>,
-    /// The target that goes upstream, where it is not the client's.
+    pub(super) attempts: SmallVec<[Attempt; 1]>,
+    /// Servers that were tried, by their places in the balancer.
+    pub(super) tried: SmallVec<[PeerIndex; 2]>,
+    /// The client connection may go on after this request, as far as the request and the limits say.
+    pub(super) may_keep: bool,
+    /// What becomes of the target on its way upstream, and the target that goes there where it is not the client's.
+    pub(super) replaced: Replaced,
     pub(super) upstream_target: Option<Vec<u8>>,
     /// `rewrite` holds the head that the client gets; before, it is the request's.
     pub(super) head_written: bool,
@@ -120,12 +160,15 @@ impl Request {
             user: Vec::new(),
             server: 0,
             location: 0,
-            started: Instant::now(),
+            started: now(),
             client: ClientAddress::Unix,
             credentials: None,
             group: None,
             pin: None,
-            attempts: Vec::new(),
+            attempts: SmallVec::new(),
+            tried: SmallVec::new(),
+            may_keep: false,
+            replaced: Replaced::Nothing,
             upstream_target: None,
             head_written: false,
             status: 0,
@@ -157,6 +200,9 @@ impl Request {
         self.group = None;
         self.pin = None;
         self.attempts.clear();
+        self.tried.clear();
+        self.may_keep = false;
+        self.replaced = Replaced::Nothing;
         self.upstream_target = None;
         self.head_written = false;
         self.status = 0;
@@ -165,6 +211,26 @@ impl Request {
         self.body_received.set(0);
         self.pipelined = false;
         self.id.take();
+    }
+
+    /// Notes what of it went upstream: `bytes` of the last attempt, and how far its body is, should the front answer itself.
+    pub(super) fn sent_up(&mut self, body: BodyReader, upload: &Upload, bytes: u64) {
+        self.body = body;
+        self.body_received.set(upload.body_bytes.get());
+        if let Some(attempt) = self.attempts.last_mut() {
+            attempt.sent += bytes;
+        }
+    }
+
+    /// Notes what of the answer went down since it was noted last: body bytes, and all bytes.
+    pub(super) fn sent_down(&mut self, body: u64, all: u64) {
+        self.sent.set(self.sent.get() + all);
+        self.body_sent.set(self.body_sent.get() + body);
+        if let Some(attempt) = self.attempts.last_mut() {
+            attempt.response = Some(now() - attempt.sent_at);
+            attempt.body_received += body;
+            attempt.received += body;
+        }
     }
 
     /// Assigns a variable of `set` or a named capture.
@@ -203,14 +269,19 @@ impl Request {
     }
 }
 
-/// The client connection that a request came by, for those who serve it.
+/// The client connection that a request came by, for those who serve it, and the configuration that they serve it by.
 #[derive(Clone, Copy)]
 pub(super) struct ClientRef<'a> {
-    pub(super) worker: &'a Rc<Worker>,
+    pub(super) connection: &'a Connection,
     pub(super) settings: &'a Settings,
-    pub(super) slot: &'a Slot,
-    pub(super) socket: &'a Socket,
-    pub(super) facts: &'a ClientFacts,
+}
+
+impl Deref for ClientRef<'_> {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        self.connection
+    }
 }
 
 impl<'a> ClientRef<'a> {
@@ -228,8 +299,8 @@ impl<'a> ClientRef<'a> {
     /// The client's end of a relay.
     pub(super) fn end(&self, timer: Timer, timeout: Duration) -> End<'a> {
         End {
-            socket: self.socket,
-            slot: self.slot,
+            socket: &self.connection.socket,
+            slot: &self.connection.slot,
             timer,
             timeout,
             watched: None,

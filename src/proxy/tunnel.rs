@@ -95,7 +95,7 @@ impl Exchange<'_> {
         let mut up = one_way(
             self.client.end(Timer::ClientRead, NO_TIMEOUT),
             End {
-                source: Some(self.client.socket),
+                source: Some(&self.client.socket),
                 ..self.upstream_end(upstream, Timer::UpstreamWrite, proxy.send_timeout)
             },
             &up_moved,

@@ -53,7 +53,7 @@ pub(super) struct Group {
     pub(super) port: u16,
     pub(super) servers: RefCell<Rc<Servers>>,
     /// Idle clean connections to the present servers.
-    pub(super) pool: RefCell<Pool<PeerIndex, Upstream>>,
+    pub(super) pool: RefCell<Pool<PeerIndex, Box<Upstream>>>,
     pub(super) pool_limits: Cell<PoolLimits>,
     pub(super) hash_key: RefCell<Option<Template>>,
     /// The group's own `ntlm`.
@@ -103,7 +103,7 @@ impl Group {
     }
 
     /// An idle clean connection to the peer that its server has not closed.
-    pub(super) fn reuse(&self, servers: &Rc<Servers>, peer: PeerIndex) -> Option<Upstream> {
+    pub(super) fn reuse(&self, servers: &Rc<Servers>, peer: PeerIndex) -> Option<Box<Upstream>> {
         if !Rc::ptr_eq(servers, &self.servers.borrow()) {
             return None;
         }
@@ -117,7 +117,7 @@ impl Group {
     }
 
     /// Gives a clean connection back for everybody's use, unless its servers are not the group's any more.
-    pub(super) fn keep(&self, mut upstream: Upstream, now: Instant) {
+    pub(super) fn keep(&self, mut upstream: Box<Upstream>, now: Instant) {
         upstream.rest();
         let closed = if Rc::ptr_eq(&upstream.servers, &self.servers.borrow()) {
             let (peer, opened, requests) = (upstream.peer, upstream.opened, upstream.requests);
@@ -195,13 +195,13 @@ impl Upstream {
         bind: Option<std::net::IpAddr>,
         keepalive: bool,
         now: Instant,
-    ) -> io::Result<Self> {
+    ) -> io::Result<Box<Self>> {
         let socket = match &servers.peers[peer].1 {
             PeerAddress::Inet(address) => Socket::connect(*address, bind, keepalive)?,
             PeerAddress::Unix(path) => Socket::connect_unix(path)?,
         };
         group.connections.set(group.connections.get() + 1);
-        let mut upstream = Self {
+        let mut upstream = Box::new(Self {
             socket,
             group: Rc::clone(group),
             servers: Rc::clone(servers),
@@ -211,7 +211,7 @@ impl Upstream {
             requests: 0,
             pin_limits: pin::Limits::default(),
             idle: None,
-        };
+        });
         upstream.use_it();
         Ok(upstream)
     }

@@ -61,7 +61,6 @@ impl View<'_> {
     fn local(&self) -> Option<SocketAddr> {
         *self
             .client
-            .facts
             .local
             .get_or_init(|| self.client.socket.local_address())
     }
@@ -134,7 +133,6 @@ impl View<'_> {
 impl Lookup for View<'_> {
     fn append(&self, variable: &Variable, out: &mut Vec<u8>) -> bool {
         let Self { client, request } = self;
-        let facts = client.facts;
         let head = &request.head;
         match variable {
             Variable::Http(name) => self.field(out, name, request.http_field(name)),
@@ -211,22 +209,22 @@ impl Lookup for View<'_> {
                 }
                 true
             }
-            Variable::RealipRemoteAddr => show(out, facts.address),
-            Variable::RealipRemotePort => match facts.address {
+            Variable::RealipRemoteAddr => show(out, client.address),
+            Variable::RealipRemotePort => match client.address {
                 ClientAddress::Inet(address) => show(out, address.port()),
                 ClientAddress::Unix => false,
             },
-            Variable::ProxyProtocolAddr => facts
+            Variable::ProxyProtocolAddr => client
                 .proxied
                 .is_some_and(|(source, _)| show(out, source.ip())),
-            Variable::ProxyProtocolPort => facts
+            Variable::ProxyProtocolPort => client
                 .proxied
                 .is_some_and(|(source, _)| show(out, source.port())),
             Variable::ProxyProtocolServerAddr => {
-                facts.proxied.is_some_and(|(_, to)| show(out, to.ip()))
+                client.proxied.is_some_and(|(_, to)| show(out, to.ip()))
             }
             Variable::ProxyProtocolServerPort => {
-                facts.proxied.is_some_and(|(_, to)| show(out, to.port()))
+                client.proxied.is_some_and(|(_, to)| show(out, to.port()))
             }
             Variable::Scheme => put(out, Some(b"http")),
             Variable::Https => false,
@@ -282,9 +280,9 @@ impl Lookup for View<'_> {
             }
             Variable::BytesSent => show(out, request.sent.get()),
             Variable::BodyBytesSent => show(out, request.body_sent.get()),
-            Variable::Connection => show(out, facts.number),
-            Variable::ConnectionRequests => show(out, facts.requests),
-            Variable::ConnectionTime => seconds(out, facts.accepted.elapsed()),
+            Variable::Connection => show(out, client.number),
+            Variable::ConnectionRequests => show(out, client.requests),
+            Variable::ConnectionTime => seconds(out, client.accepted.elapsed()),
             Variable::ContentLength => put(out, request.http_field("content-length")),
             Variable::ContentType => put(out, request.http_field("content-type")),
             Variable::Msec => seconds(

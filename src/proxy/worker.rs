@@ -13,8 +13,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use crate::balance;
 use crate::config::Config;
 use crate::config::model::{self, Level, PeerAddress};
-use crate::http::head::HeadLimits;
-use crate::net::{self, Accepted, Bound, Listener};
+use crate::net::{self, Accepted, Bound, Listener, now};
 use crate::observe::access_log::AccessBuffers;
 use crate::observe::cause::Cause;
 use crate::observe::counters::{Counters, stub_status};
@@ -150,20 +149,10 @@ impl Settings {
             .position(|&known| known == id)
     }
 
-    /// Before a host is known, the default server's sizes hold.
-    pub(super) fn head_limits(&self, id: u64) -> HeadLimits {
-        self.default_server(id)
-            .map_or_else(HeadLimits::default, |server| server.head)
-    }
-
-    pub(super) fn header_timeout(&self, id: u64) -> Duration {
-        self.default_server(id)
-            .map_or(Duration::from_secs(60), |server| server.header_timeout)
-    }
-
-    fn default_server(&self, id: u64) -> Option<&model::Server> {
+    /// The server of a listener that answers where no name matches.
+    pub(super) fn default_server(&self, listener: usize) -> &model::Server {
         let http = &self.config().http;
-        Some(&http.servers[http.listeners[self.listener(id)?].names.default])
+        &http.servers[http.listeners[listener].names.default]
     }
 }
 
@@ -204,7 +193,7 @@ impl Worker {
             settings: RefCell::new(empty),
             groups: RefCell::default(),
             next_group: Cell::new(0),
-            slots: Slots::new(Instant::now()),
+            slots: Slots::new(now()),
             requests: RefCell::default(),
             counters: Arc::clone(&setup.counters[setup.number]),
             all_counters: setup.counters.clone(),
@@ -308,7 +297,7 @@ impl Worker {
 
     /// Reports, once a second at the most, that connections cannot be made.
     fn complain(&self, level: Level, message: std::fmt::Arguments<'_>) {
-        let now = Instant::now();
+        let now = now();
         let last = self.complained.get();
         if last.is_none_or(|at| now.duration_since(at) >= Duration::from_secs(1)) {
             self.complained.set(Some(now));
@@ -322,7 +311,7 @@ impl Worker {
         loop {
             let pause = sweep_interval(self.settings.borrow().config());
             net::sleep(pause).await;
-            let now = Instant::now();
+            let now = now();
             self.slots.sweep(now);
             let groups: Vec<Rc<Group>> = self.groups.borrow().values().cloned().collect();
             for group in &groups {
@@ -353,6 +342,12 @@ impl Worker {
     /// The configuration for the next request.
     pub(super) fn settings(&self) -> Rc<Settings> {
         Rc::clone(&self.settings.borrow())
+    }
+
+    /// The same if it is another one than `known`.
+    pub(super) fn settings_unless(&self, known: &Rc<Settings>) -> Option<Rc<Settings>> {
+        let settings = self.settings.borrow();
+        (!Rc::ptr_eq(&settings, known)).then(|| Rc::clone(&settings))
     }
 
     fn main_log(&self) -> Arc<ErrorLog> {
@@ -453,7 +448,7 @@ impl Worker {
     }
 
     /// Puts an established pin on its group's list of idle ones, and has those given up that are too many.
-    pub(super) fn rest(&self, pin: &mut Pinned<Upstream>, client: SlotKey) {
+    pub(super) fn rest(&self, pin: &mut Pinned<Box<Upstream>>, client: SlotKey) {
         let group = Rc::clone(&pin.connection().group);
         let limit = pin.connection().pin_limits.connections;
         let mut evicted: SmallVec<[SlotKey; 2]> = SmallVec::new();
@@ -470,7 +465,7 @@ impl Worker {
     }
 
     /// Closes a pin, and says why where somebody looks.
-    pub(super) fn end_pin(&self, pin: Pinned<Upstream>, reason: EndReason) {
+    pub(super) fn end_pin(&self, pin: Pinned<Box<Upstream>>, reason: EndReason) {
         self.counters.pins_ended.count(reason);
         let group = &pin.connection().group;
         let settings = self.settings();
@@ -494,7 +489,7 @@ impl Worker {
 
     /// Warns, once a minute at the most, that idle logins had to go for others.
     fn report_evictions(&self, group: &Group, connections: usize) {
-        if let Some(count) = group.evictions_to_report(Instant::now()) {
+        if let Some(count) = group.evictions_to_report(now()) {
             let name = &group.name;
             self.main_log().note(
                 Level::Warn,
