@@ -90,12 +90,11 @@ impl Client {
             .end(Timer::ClientWrite, location.client.send_timeout);
         let sent = end.send(&head).await.is_ok();
         // `$sent_http_NAME` looks at the rewritten head.
-        request.rewrite.clear();
-        request.response_bytes.clear();
-        request.head_written = true;
-        request
-            .rewrite
-            .own(|own| own.extend_from_slice(&head[..head_len]));
+        let response = request.response.get_or_insert_default();
+        response.reset();
+        let own = &head[..head_len];
+        response.rewrite.own(|lines| lines.extend_from_slice(own));
+        response.written = true;
         if sent {
             request.sent.set(head.len() as u64);
             request.body_sent.set((head.len() - head_len) as u64);

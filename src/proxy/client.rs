@@ -30,7 +30,7 @@ pub(super) struct Client {
     listen: u64,
     listener: usize,
     /// The pins: here and nowhere else, so that they end with this connection.
-    pins: Pins<Box<Upstream>>,
+    pins: Pins<Upstream>,
     /// Bytes received and not used yet. Has no allocation while idle.
     pub(super) buffered: Vec<u8>,
     /// How long the next request may take to begin.
@@ -384,35 +384,38 @@ impl Client {
     }
 
     /// Has one request answered.
-    async fn handle(&mut self, settings: &Settings, request: &mut Request) -> Next {
-        let own = match self.judge(settings, request) {
-            Ok(pass) => {
-                let forward = Forward {
-                    // Not by `self.seen`: the pins are lent for writing at the same time.
-                    client: ClientRef {
-                        connection: &self.connection,
-                        settings,
-                    },
-                    location: &settings.config().http.locations[request.location],
-                };
-                let finished = forward
-                    .run(&mut self.pins, &mut self.buffered, request, pass)
-                    .await;
-                match finished {
-                    Finished::Answered { keep: true, .. } => return Next::Request,
-                    Finished::Answered {
-                        body_coming: true, ..
-                    } => return Next::Linger,
-                    Finished::Answered { .. } => return self.closing(),
-                    Finished::Close => return Next::Close,
-                    Finished::Refuse(refusal) => Own::Refused(refusal),
-                    Finished::Answer(status) => Own::Status(status),
+    #[allow(clippy::manual_async_fn)] // its future would hold each argument twice
+    fn handle(&mut self, settings: &Settings, request: &mut Request) -> impl Future<Output = Next> {
+        async move {
+            let own = match self.judge(settings, request) {
+                Ok(pass) => {
+                    let forward = Forward {
+                        // Not by `self.seen`: the pins are lent for writing at the same time.
+                        client: ClientRef {
+                            connection: &self.connection,
+                            settings,
+                        },
+                        location: &settings.config().http.locations[request.location],
+                    };
+                    let finished = forward
+                        .run(&mut self.pins, &mut self.buffered, request, pass)
+                        .await;
+                    match finished {
+                        Finished::Answered { keep: true, .. } => return Next::Request,
+                        Finished::Answered {
+                            body_coming: true, ..
+                        } => return Next::Linger,
+                        Finished::Answered { .. } => return self.closing(),
+                        Finished::Close => return Next::Close,
+                        Finished::Refuse(refusal) => Own::Refused(refusal),
+                        Finished::Answer(status) => Own::Status(status),
+                    }
                 }
-            }
-            Err(own) => own,
-        };
-        // Boxed, like everything else that few requests do, so that what a task holds while a server thinks is small.
-        Box::pin(self.answer_itself(settings, request, own)).await
+                Err(own) => own,
+            };
+            // Boxed, like everything else that few requests do, so that what a task holds while a server thinks is small.
+            Box::pin(self.answer_itself(settings, request, own)).await
+        }
     }
 
     /// Parses the head and finds out who answers: a server of the group that is returned, or the front itself.
@@ -566,6 +569,6 @@ impl Deref for Client {
 }
 
 /// The limits that hold for a pin now.
-fn limits(pin: &Pinned<Box<Upstream>>) -> Limits {
+fn limits(pin: &Pinned<Upstream>) -> Limits {
     pin.connection().pin_limits
 }

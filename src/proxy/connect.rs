@@ -56,7 +56,7 @@ impl Forward<'_> {
                 self.note_connected(request, Duration::ZERO);
                 return Ok(upstream);
             }
-            let failure = match self.open(&group, &servers, peer, request).await {
+            let failure = match Box::pin(self.open(&group, &servers, peer, request)).await {
                 Ok(upstream) => return Ok(upstream),
                 Err(Failed::Upstream(failure)) => failure,
                 Err(failed) => return Err(failed),

@@ -3,36 +3,44 @@
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
+use std::ops::Deref;
 use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use crate::config::model::Location;
 use crate::http::body::BodyReader;
 use crate::http::head::Framing;
 use crate::http::refusal::Refusal;
 use crate::http::request::Method;
 use crate::http::response::Asked;
-use crate::http::rewrite::{self, Slices, Target};
+use crate::http::rewrite::{self, Rewrite, Slices, Target};
 
 use super::failure::Failed;
 use super::fields;
+use super::forward::Forward;
 use super::relay::{End, Relay, RelayError};
-use super::request::{ClientRef, Request};
+use super::request::Request;
 use super::slot::Timer;
 use super::upstream::Upstream;
 
 /// What one exchange works with.
 #[derive(Clone, Copy)]
 pub(super) struct Exchange<'a> {
-    pub(super) client: ClientRef<'a>,
-    pub(super) location: &'a Location,
+    pub(super) forward: &'a Forward<'a>,
     /// The request travels on a pin.
     pub(super) pinned: bool,
     /// The client holds other pins, which a close would end.
     pub(super) other_pins: bool,
     /// Another server may be tried, because nothing of the request is lost and it is not bound to this one.
     pub(super) may_retry: bool,
+}
+
+impl<'a> Deref for Exchange<'a> {
+    type Target = Forward<'a>;
+
+    fn deref(&self) -> &Forward<'a> {
+        self.forward
+    }
 }
 
 /// A response that was relayed to its end.
@@ -80,26 +88,31 @@ struct Remaining {
 impl Exchange<'_> {
     /// Sends the request and relays the response. `buffered` holds the bytes that came behind the request head: at the end,
     /// those of the next request.
-    pub(super) async fn carry(
+    #[allow(clippy::manual_async_fn)] // its future would hold each argument twice
+    pub(super) fn carry(
         &self,
         upstream: &Upstream,
         request: &mut Request,
         buffered: &mut Vec<u8>,
-    ) -> Result<Answered, Failed> {
-        let upload = Upload::default();
-        let asked = self.write_request(request)?;
-        let result = match self.begin(upstream, request, buffered, &upload)? {
-            None => self.respond(upstream, request, asked, &upload).await,
-            Some(remaining) => {
-                // Boxed: most requests are sent by one call, and their tasks shall not pay for the others.
-                let both = self.go_on(upstream, request, asked, buffered, &upload, remaining);
-                Box::pin(both).await
+    ) -> impl Future<Output = Result<Answered, Failed>> {
+        async move {
+            let upload = Upload::default();
+            let (asked, remaining) = self.begin(upstream, request, buffered, &upload)?;
+            let result = match remaining {
+                None => self.respond(upstream, request, asked, &upload).await,
+                Some(remaining) => {
+                    // Boxed: most requests are sent by one call, and their tasks shall not pay for the others.
+                    let both = self.go_on(upstream, request, asked, buffered, &upload, remaining);
+                    Box::pin(both).await
+                }
+            };
+            match result {
+                // An answer that has begun can only be cut, whoever is to blame.
+                Err(Failed::Body(_) | Failed::Upstream(_)) if request.status != 0 => {
+                    Err(Failed::Cut)
+                }
+                result => result,
             }
-        };
-        match result {
-            // An answer that has begun can only be cut, whoever is to blame.
-            Err(Failed::Body(_) | Failed::Upstream(_)) if request.status != 0 => Err(Failed::Cut),
-            result => result,
         }
     }
 
@@ -110,14 +123,17 @@ impl Exchange<'_> {
         request: &mut Request,
         buffered: &mut Vec<u8>,
         upload: &Upload,
-    ) -> Result<Option<Box<Remaining>>, Failed> {
+    ) -> Result<(Asked, Option<Box<Remaining>>), Failed> {
+        // Lost, and made anew, where something fails.
+        let mut rewrite = self.client.worker.rewrite.take();
+        let asked = self.write_request(request, &mut rewrite)?;
         upload.continued.set(!request.head.expect_continue);
         let sent = Cell::new(0);
         let reader = std::mem::replace(&mut request.body, BodyReader::new(Framing::None));
         let mut relay = self.up(upstream, request, reader, upload, &sent);
         let left = {
             let mut slices = Slices::new();
-            request.rewrite.slices(&request.bytes, 0, &mut slices);
+            rewrite.slices(&request.bytes, 0, &mut slices);
             let (consumed, _, left) = relay.forward(buffered, &slices).map_err(Failed::upload)?;
             buffered.drain(..consumed);
             if buffered.is_empty() {
@@ -126,13 +142,14 @@ impl Exchange<'_> {
             left
         };
         let reader = relay.reader;
+        self.client.worker.rewrite.set(rewrite);
         if left.is_empty() && reader.is_done() {
             upload.over.set(true);
             request.sent_up(reader, upload, sent.get());
-            return Ok(None);
+            return Ok((asked, None));
         }
         let sent = sent.get();
-        Ok(Some(Box::new(Remaining { left, reader, sent })))
+        Ok((asked, Some(Box::new(Remaining { left, reader, sent }))))
     }
 
     /// Sends the rest of the request and relays the response at once.
@@ -203,10 +220,8 @@ impl Exchange<'_> {
     }
 
     /// Prepares the request head that goes upstream.
-    fn write_request(&self, request: &mut Request) -> Result<Asked, Failed> {
+    fn write_request(&self, request: &mut Request, out: &mut Rewrite) -> Result<Asked, Failed> {
         let target = request.replaced.target();
-        // Taken out, because what is added to it is made from the request.
-        let mut out = std::mem::take(&mut request.rewrite);
         let set = &self.location.proxy.set_headers;
         let asked = Asked {
             head: request.head.method_kind == Method::Head,
@@ -214,7 +229,7 @@ impl Exchange<'_> {
         };
         let mut clean = true;
         rewrite::request(
-            &mut out,
+            out,
             &request.head,
             &request.bytes,
             target,
@@ -239,9 +254,8 @@ impl Exchange<'_> {
                 }
             },
         );
-        request.rewrite = out;
         if !matches!(target, Target::AsItCame) {
-            request.upstream_target = Some(request.rewrite.target(&request.bytes));
+            request.upstream_target = Some(out.target(&request.bytes));
         }
         // A value with a control byte in it would be another request to some server.
         if clean {

@@ -42,7 +42,7 @@ pub(super) enum Finished {
 /// The upstream connection of an exchange, by who owns it.
 enum Carrier {
     /// Bound to this client.
-    Pin(Pinned<Box<Upstream>>),
+    Pin(Pinned<Upstream>),
     /// Everybody's, and only ours for now.
     Clean(Box<Upstream>),
 }
@@ -86,59 +86,61 @@ struct Way {
 
 impl Forward<'_> {
     /// Has `request` answered by a server of the group that `pass` names.
-    pub(super) async fn run(
+    #[allow(clippy::manual_async_fn)] // its future would hold each argument twice
+    pub(super) fn run(
         &self,
-        pins: &mut Pins<Box<Upstream>>,
+        pins: &mut Pins<Upstream>,
         buffered: &mut Vec<u8>,
         request: &mut Request,
         pass: &ProxyPass,
-    ) -> Finished {
-        let (pin, way) = match self.depart(pins, request, pass) {
-            Ok(departed) => departed,
-            Err(finished) => return finished,
-        };
-        let pinned_before = pin.is_some();
-        let mut on = pin.map(Carrier::Pin);
-        loop {
-            if on.is_none() {
-                match self.connect(request).await {
-                    Ok(upstream) => on = Some(self.carrier(pins, upstream, way)),
-                    Err(failed) => return self.fail(request, failed),
+    ) -> impl Future<Output = Finished> {
+        async move {
+            let (pin, way) = match self.depart(pins, request, pass) {
+                Ok(departed) => departed,
+                Err(finished) => return finished,
+            };
+            let pinned_before = pin.is_some();
+            let mut on = pin.map(Carrier::Pin);
+            loop {
+                if on.is_none() {
+                    match self.connect(request).await {
+                        Ok(upstream) => on = Some(self.carrier(pins, upstream, way)),
+                        Err(failed) => return self.fail(request, failed),
+                    }
                 }
+                let Some(carrier) = &mut on else { continue };
+                let (exchange, reused) = self.board(pins, request, way, carrier);
+                let upstream = carrier.upstream();
+                let result = exchange.carry(upstream, request, buffered).await;
+                if request.status == 101 && result.is_ok() {
+                    Box::pin(exchange.tunnel(upstream, request, buffered)).await;
+                }
+                let Some(carrier) = on.take() else { continue };
+                let answered = match result {
+                    Ok(answered) => answered,
+                    Err(failed) => match self.recover(request, way, carrier, reused, failed) {
+                        Recovery::Again => continue,
+                        // A pin that served before and dies before the answer: the client knows how to repeat.
+                        Recovery::Broken(_) if pinned_before => return Finished::Close,
+                        Recovery::Broken(finished) | Recovery::Over(finished) => return finished,
+                    },
+                };
+                let stays = self.settle(pins, carrier, request, way.shared, answered);
+                return Finished::Answered {
+                    keep: answered.client_reusable && stays,
+                    body_coming: answered.body_coming,
+                };
             }
-            let Some(carrier) = &mut on else { continue };
-            let (exchange, reused) = self.board(pins, request, way, carrier);
-            let upstream = carrier.upstream();
-            let result = exchange.carry(upstream, request, buffered).await;
-            if request.status == 101 && result.is_ok() {
-                Box::pin(exchange.tunnel(upstream, request, buffered)).await;
-            }
-            let Some(carrier) = on.take() else { continue };
-            let answered = match result {
-                Ok(answered) => answered,
-                Err(failed) => match self.recover(request, way, carrier, reused, failed) {
-                    Recovery::Again => continue,
-                    // A pin that served before and dies before the answer: the client knows how to repeat.
-                    Recovery::Broken(_) if pinned_before => return Finished::Close,
-                    Recovery::Broken(finished) | Recovery::Over(finished) => return finished,
-                },
-            };
-            let stays = self.settle(pins, carrier, request, way.shared, answered);
-            return Finished::Answered {
-                keep: answered.client_reusable && stays,
-                body_coming: answered.body_coming,
-            };
         }
     }
 
     /// Settles where a request goes and how, and takes the pin out that it goes on.
-    #[allow(clippy::type_complexity)]
     fn depart(
         &self,
-        pins: &mut Pins<Box<Upstream>>,
+        pins: &mut Pins<Upstream>,
         request: &mut Request,
         pass: &ProxyPass,
-    ) -> Result<(Option<Pinned<Box<Upstream>>>, Way), Finished> {
+    ) -> Result<(Option<Pinned<Upstream>>, Way), Finished> {
         if let Framing::Length(length) = request.head.framing
             && self.location.client.max_body_size != 0
             && length > self.location.client.max_body_size
@@ -185,12 +187,7 @@ impl Forward<'_> {
     }
 
     /// A clean connection for this request: everybody's, or a pin from now on.
-    fn carrier(
-        &self,
-        pins: &Pins<Box<Upstream>>,
-        mut upstream: Box<Upstream>,
-        way: Way,
-    ) -> Carrier {
+    fn carrier(&self, pins: &Pins<Upstream>, mut upstream: Box<Upstream>, way: Way) -> Carrier {
         if !way.binds {
             return Carrier::Clean(upstream);
         }
@@ -200,13 +197,13 @@ impl Forward<'_> {
         let (group, opened, requests) = (upstream.group.id, upstream.opened, upstream.requests);
         let worker = &self.client.worker;
         worker.counters.pins_created.add(1);
-        Carrier::Pin(pins.bind(upstream, group, worker.next_pin_id(), opened, requests))
+        Carrier::Pin(pins.bind(*upstream, group, worker.next_pin_id(), opened, requests))
     }
 
     /// Notes that the request is about to be sent. Also says whether the connection served another one before.
     fn board<'a>(
         &'a self,
-        pins: &Pins<Box<Upstream>>,
+        pins: &Pins<Upstream>,
         request: &mut Request,
         way: Way,
         on: &mut Carrier,
@@ -223,8 +220,7 @@ impl Forward<'_> {
             });
         }
         let exchange = Exchange {
-            client: self.client,
-            location: self.location,
+            forward: self,
             pinned: matches!(on, Carrier::Pin(_)),
             other_pins: !pins.is_empty(),
             may_retry: way.repeatable && self.may_try_another(request),
@@ -276,11 +272,11 @@ impl Forward<'_> {
     /// connection, which becomes a pin if the second value says so.
     fn plan(
         &self,
-        pins: &mut Pins<Box<Upstream>>,
+        pins: &mut Pins<Upstream>,
         group: &Rc<Group>,
         credentials: Option<Credentials>,
         limits: &Limits,
-    ) -> (Option<Pinned<Box<Upstream>>>, bool) {
+    ) -> (Option<Pinned<Upstream>>, bool) {
         let (ended, binds) = match pins.plan(group.id, credentials, limits, now()) {
             Plan::OnPin(mut pin) => {
                 pin.connection_mut().leave_idle();
@@ -300,7 +296,7 @@ impl Forward<'_> {
     /// with it: its last login ended, and it would believe itself logged in.
     fn settle(
         &self,
-        pins: &mut Pins<Box<Upstream>>,
+        pins: &mut Pins<Upstream>,
         on: Carrier,
         request: &mut Request,
         shared: bool,

@@ -95,6 +95,34 @@ pub(super) struct PinFacts {
     pub(super) requests: u64,
 }
 
+/// A response's head. Few of a worker's requests have one at any time, so that its memory is warm when one is needed.
+#[derive(Default)]
+pub(super) struct Response {
+    /// As it came; empty if the front answers itself.
+    pub(super) bytes: Vec<u8>,
+    pub(super) head: ResponseHead,
+    /// As the client gets it.
+    pub(super) rewrite: Rewrite,
+    /// `rewrite` is complete.
+    pub(super) written: bool,
+}
+
+impl Response {
+    /// Makes it ready for the next response and keeps the allocations.
+    pub(super) fn reset(&mut self) {
+        clear_bytes(&mut self.bytes);
+        self.head.clear();
+        self.rewrite.clear();
+        self.written = false;
+    }
+}
+
+/// Forgets what was received and keeps the allocation, but for that of a huge token.
+fn clear_bytes(bytes: &mut Vec<u8>) {
+    bytes.clear();
+    bytes.shrink_to(KEPT_BYTES);
+}
+
 /// One request, from its head to its log line. Reused by the worker, so that a warmed-up request allocates nothing.
 pub(super) struct Request {
     /// The head as it came.
@@ -102,11 +130,8 @@ pub(super) struct Request {
     pub(super) head: RequestHead,
     /// Where in its body the request is.
     pub(super) body: BodyReader,
-    /// The response head as it came, empty before it does.
-    pub(super) response_bytes: Vec<u8>,
-    pub(super) response: ResponseHead,
-    /// The head that is sent: first the request's, then the response's.
-    pub(super) rewrite: Rewrite,
+    /// The response's head, once there is one.
+    pub(super) response: Option<Box<Response>>,
     /// Normalised path.
     pub(super) path: Vec<u8>,
     /// Host without port, lower case.
@@ -130,8 +155,6 @@ pub(super) struct Request {
     /// What becomes of the target on its way upstream, and the target that goes there where it is not the client's.
     pub(super) replaced: Replaced,
     pub(super) upstream_target: Option<Vec<u8>>,
-    /// `rewrite` holds the head that the client gets; before, it is the request's.
-    pub(super) head_written: bool,
     /// Status sent to the client, 0 before.
     pub(super) status: u16,
     /// Bytes sent to the client, and those of them that are body.
@@ -151,9 +174,7 @@ impl Request {
             bytes: Vec::new(),
             head: RequestHead::default(),
             body: BodyReader::new(Framing::None),
-            response_bytes: Vec::new(),
-            response: ResponseHead::default(),
-            rewrite: Rewrite::default(),
+            response: None,
             path: Vec::new(),
             host: Vec::new(),
             captures: Vec::new(),
@@ -170,7 +191,6 @@ impl Request {
             may_keep: false,
             replaced: Replaced::Nothing,
             upstream_target: None,
-            head_written: false,
             status: 0,
             sent: Cell::new(0),
             body_sent: Cell::new(0),
@@ -182,15 +202,10 @@ impl Request {
 
     /// Makes it ready for the next request and keeps the allocations.
     pub(super) fn reset(&mut self) {
-        for bytes in [&mut self.bytes, &mut self.response_bytes] {
-            bytes.clear();
-            // One huge token shall not be remembered for ever.
-            bytes.shrink_to(KEPT_BYTES);
-        }
+        clear_bytes(&mut self.bytes);
         // Its spans belong to the bytes, and bytes that never become a head are shown in logs, too.
         self.head.clear();
-        self.response.clear();
-        self.rewrite.clear();
+        self.response = None;
         self.body = BodyReader::new(Framing::None);
         self.path.clear();
         self.host.clear();
@@ -204,7 +219,6 @@ impl Request {
         self.may_keep = false;
         self.replaced = Replaced::Nothing;
         self.upstream_target = None;
-        self.head_written = false;
         self.status = 0;
         self.sent.set(0);
         self.body_sent.set(0);
@@ -231,6 +245,17 @@ impl Request {
             attempt.body_received += body;
             attempt.received += body;
         }
+    }
+
+    /// The response's head; an empty one before it is there.
+    pub(super) fn response(&self) -> &Response {
+        static NONE: Response = Response {
+            bytes: Vec::new(),
+            head: ResponseHead::EMPTY,
+            rewrite: Rewrite::EMPTY,
+            written: false,
+        };
+        self.response.as_deref().unwrap_or(&NONE)
     }
 
     /// Assigns a variable of `set` or a named capture.
@@ -260,12 +285,12 @@ impl Request {
 
     /// The value of a response field as the server sent it, for `$upstream_http_NAME`.
     pub(super) fn upstream_field(&self, name: &str) -> Option<&[u8]> {
-        if self.response_bytes.is_empty() {
+        let response = self.response();
+        if response.bytes.is_empty() {
             return None;
         }
-        self.response
-            .field(&self.response_bytes, name)
-            .map(|span| span.of(&self.response_bytes))
+        let found = response.head.field(&response.bytes, name);
+        found.map(|span| span.of(&response.bytes))
     }
 }
 

@@ -17,7 +17,7 @@ use super::exchange::{Answered, Exchange, Upload};
 use super::failure::{Failed, UpstreamFailure};
 use super::fields;
 use super::relay::{End, Relay, RelayError};
-use super::request::Request;
+use super::request::{Request, Response};
 use super::slot::{TimedOut, Timer};
 use super::upstream::Upstream;
 
@@ -70,46 +70,54 @@ struct Remaining {
 
 impl Exchange<'_> {
     /// Relays the final response, and informational ones before it.
-    pub(super) async fn respond(
+    #[allow(clippy::manual_async_fn)] // its future would hold each argument twice
+    pub(super) fn respond(
         &self,
         upstream: &Upstream,
         request: &mut Request,
         asked: Asked,
         upload: &Upload,
-    ) -> Result<Answered, Failed> {
-        if let Some(attempt) = request.attempts.last_mut() {
-            attempt.sent_at = now();
-        }
-        let mut arriving: Option<Box<Arriving>> = None;
-        loop {
-            let progress = if arriving.as_ref().is_some_and(|arriving| arriving.unscanned) {
-                self.look(upstream, request, asked, upload, &mut arriving, None)?
-            } else {
-                let loan = self.receive(upstream, upload).await?;
-                self.look(upstream, request, asked, upload, &mut arriving, Some(loan))?
-            };
-            // Boxed: what most responses do not need.
-            match progress {
-                Progress::Over(answered) => return Ok(answered),
-                Progress::Starved => {}
-                Progress::Begun(remaining) => {
-                    let rest = self.relay_rest(upstream, request, upload, remaining);
-                    return Box::pin(rest).await;
-                }
-                Progress::Informational if request.head.version == Version::Http11 => {
-                    Box::pin(self.pass_informational(request, upload)).await?;
-                }
-                Progress::Informational => {}
-                Progress::Switched(behind) => {
-                    return Box::pin(self.begin_tunnel(request, self.client_end(upload), &behind))
-                        .await;
+    ) -> impl Future<Output = Result<Answered, Failed>> {
+        async move {
+            if let Some(attempt) = request.attempts.last_mut() {
+                attempt.sent_at = now();
+            }
+            let mut arriving: Option<Box<Arriving>> = None;
+            loop {
+                let unscanned = arriving.as_ref().is_some_and(|head| head.unscanned);
+                let loan = match unscanned {
+                    true => None,
+                    false => match self.receive(upstream, upload).await {
+                        Ok(received) => Some(received?),
+                        // An upload may take as long as it moves.
+                        Err(TimedOut) if !upload.over.get() => continue,
+                        Err(TimedOut) => {
+                            return Err(Failed::Upstream(UpstreamFailure::ReadTimedOut));
+                        }
+                    },
+                };
+                // Boxed: what most responses do not need.
+                match self.look(upstream, request, asked, upload, &mut arriving, loan)? {
+                    Progress::Over(answered) => return Ok(answered),
+                    Progress::Starved => {}
+                    Progress::Begun(remaining) => {
+                        let rest = self.relay_rest(upstream, request, upload, remaining);
+                        return Box::pin(rest).await;
+                    }
+                    Progress::Informational if request.head.version == Version::Http11 => {
+                        Box::pin(self.pass_informational(request, upload)).await?;
+                    }
+                    Progress::Informational => {}
+                    Progress::Switched(behind) => {
+                        return Box::pin(self.begin_tunnel(request, upload, behind)).await;
+                    }
                 }
             }
         }
     }
 
     /// The client as it is answered: one that has sent its request is heard of again only when it leaves.
-    fn client_end<'a>(&'a self, upload: &'a Upload) -> End<'a> {
+    pub(super) fn client_end<'a>(&'a self, upload: &'a Upload) -> End<'a> {
         End {
             watched: Some(&upload.over),
             ..self
@@ -152,18 +160,21 @@ impl Exchange<'_> {
                 return Ok(Progress::Starved);
             }
         };
-        request.response_bytes.clear();
-        request
-            .response_bytes
-            .extend_from_slice(&received[start..end]);
-        request
+        let worker = &self.client.worker;
+        let response = request
             .response
-            .parse(&request.response_bytes, &RESPONSE_LIMITS, asked)
-            .map_err(Failed::invalid_head)?;
+            .get_or_insert_with(|| worker.take_response());
+        response.bytes.clear();
+        response.bytes.extend_from_slice(&received[start..end]);
+        let parsed = response
+            .head
+            .parse(&response.bytes, &RESPONSE_LIMITS, asked);
+        parsed.map_err(Failed::invalid_head)?;
+        let status = response.head.status;
         if let Some(attempt) = request.attempts.last_mut() {
             attempt.received += end as u64;
         }
-        let (status, behind) = (request.response.status, &received[end..]);
+        let behind = &received[end..];
         if status == 101 || !(100..200).contains(&status) {
             return self.answer(upstream, request, upload, behind);
         }
@@ -188,7 +199,7 @@ impl Exchange<'_> {
         upload: &Upload,
         behind: &[u8],
     ) -> Result<Progress, Failed> {
-        let status = request.response.status;
+        let status = request.response().head.status;
         if let Some(attempt) = request.attempts.last_mut() {
             attempt.status = status;
             attempt.header = Some(now() - attempt.sent_at);
@@ -204,17 +215,18 @@ impl Exchange<'_> {
             return Ok(Progress::Switched(behind.to_vec()));
         }
         // A body that nobody takes any more, or that may not come, leaves the client's next bytes unclear.
-        let body_lost = !upload.over.get() && !request.response.keep_alive || upload.is_held_back();
+        let body_lost =
+            !upload.over.get() && !request.response().head.keep_alive || upload.is_held_back();
         let client_reusable = !body_lost && self.client_reusable(request);
         self.write_response(request, client_reusable);
         request.status = status;
         let (moved, sent) = (Cell::new(0), Cell::new(0));
-        let reader = BodyReader::new(request.response.framing);
+        let reader = BodyReader::new(request.response().head.framing);
         let mut relay = self.down(upstream, request, upload, reader, &moved, &sent);
         let forwarded = {
             let mut slices = Slices::new();
-            let head = &request.response_bytes;
-            request.rewrite.slices(head, 0, &mut slices);
+            let response = request.response();
+            response.rewrite.slices(&response.bytes, 0, &mut slices);
             relay.forward(behind, &slices)
         };
         let reader = relay.reader;
@@ -278,7 +290,7 @@ impl Exchange<'_> {
             from: self.upstream_end(upstream, Timer::UpstreamRead, read_timeout),
             to: self.client_end(upload),
             reader,
-            chunked: request.response.framing == Framing::Chunked
+            chunked: request.response().head.framing == Framing::Chunked
                 && request.head.version == Version::Http11,
             max_bytes: u64::MAX,
             moved,
@@ -288,39 +300,44 @@ impl Exchange<'_> {
 
     /// Waits for the server's next bytes, or the client's leaving.
     ///
-    /// The server's time to answer begins when it has all of the request: an upload may take as long as it moves.
-    async fn receive(&self, upstream: &Upstream, upload: &Upload) -> Result<Loan, Failed> {
-        let (slot, timeout) = (&self.client.slot, self.location.proxy.read_timeout);
-        let uploaded = &upload.over;
-        let mut counting = uploaded.get();
-        loop {
-            let wait = slot.timed(Timer::UpstreamRead, timeout, |cx| {
-                if upstream.socket.poll_readable(cx).is_ready() {
-                    return Poll::Ready(Ok(()));
+    /// The server's time to answer begins when it has all of the request.
+    fn receive(
+        &self,
+        upstream: &Upstream,
+        upload: &Upload,
+    ) -> impl Future<Output = Result<Result<Loan, Failed>, TimedOut>> {
+        let slot = &self.client.slot;
+        let mut counting = upload.over.get();
+        slot.timed(
+            Timer::UpstreamRead,
+            self.location.proxy.read_timeout,
+            move |cx| {
+                let failed = |failure| Poll::Ready(Err(Failed::Upstream(failure)));
+                while upstream.socket.poll_readable(cx).is_ready() {
+                    match upstream.socket.try_recv() {
+                        Ok(Some(loan)) if loan.is_empty() => {
+                            return failed(UpstreamFailure::Closed);
+                        }
+                        Ok(Some(loan)) => return Poll::Ready(Ok(loan)),
+                        Ok(None) => {}
+                        Err(error) => return failed(UpstreamFailure::Receive(error)),
+                    }
                 }
-                if uploaded.get() && self.client.socket.poll_hung_up(cx).is_ready() {
-                    return Poll::Ready(Err(Failed::ClientGone));
-                }
-                if uploaded.get() && !counting {
-                    counting = true;
-                    slot.arm(Timer::UpstreamRead, now() + timeout);
+                if upload.over.get() {
+                    if self.client.socket.poll_hung_up(cx).is_ready() {
+                        return Poll::Ready(Err(Failed::ClientGone));
+                    }
+                    if !counting {
+                        counting = true;
+                        self.client.slot.arm(
+                            Timer::UpstreamRead,
+                            now() + self.location.proxy.read_timeout,
+                        );
+                    }
                 }
                 Poll::Pending
-            });
-            match wait.await {
-                Ok(found) => found?,
-                Err(TimedOut) if !uploaded.get() => continue,
-                Err(TimedOut) => return Err(Failed::Upstream(UpstreamFailure::ReadTimedOut)),
-            }
-            match upstream.socket.try_recv() {
-                Ok(Some(loan)) if loan.is_empty() => {
-                    return Err(Failed::Upstream(UpstreamFailure::Closed));
-                }
-                Ok(Some(loan)) => return Ok(loan),
-                Ok(None) => {}
-                Err(error) => return Err(Failed::Upstream(UpstreamFailure::Receive(error))),
-            }
-        }
+            },
+        )
     }
 
     async fn pass_informational(
@@ -328,10 +345,11 @@ impl Exchange<'_> {
         request: &mut Request,
         upload: &Upload,
     ) -> Result<(), Failed> {
+        let response = request.response.get_or_insert_default();
         rewrite::response(
-            &mut request.rewrite,
-            &request.response,
-            &request.response_bytes,
+            &mut response.rewrite,
+            &response.head,
+            &response.bytes,
             false,
             |_| false,
             |_| {},
@@ -339,22 +357,22 @@ impl Exchange<'_> {
         self.send_head(request, self.client_end(upload)).await
     }
 
-    /// Sends the head in `request.rewrite`, which was made of the response's.
+    /// Sends the head that goes to the client.
     pub(super) async fn send_head(&self, request: &Request, client: End<'_>) -> Result<(), Failed> {
         let left = {
             let mut slices = Slices::new();
-            let head = &request.response_bytes;
-            request.rewrite.slices(head, 0, &mut slices);
+            let response = request.response();
+            response.rewrite.slices(&response.bytes, 0, &mut slices);
             client.begin_send(&slices).map_err(|_| Failed::ClientGone)?
         };
-        let len = request.rewrite.len() as u64;
+        let len = request.response().rewrite.len() as u64;
         request.sent.set(request.sent.get() + len);
         client.send(&left).await.map_err(|_| Failed::ClientGone)
     }
 
     /// Whether the client connection may take another request after this response.
     fn client_reusable(&self, request: &Request) -> bool {
-        let response = &request.response;
+        let response = &request.response().head;
         let framed = match response.framing {
             Framing::UntilClose => false,
             Framing::Chunked => request.head.version == Version::Http11,
@@ -368,13 +386,14 @@ impl Exchange<'_> {
     /// Prepares the final response head that goes to the client.
     fn write_response(&self, request: &mut Request, client_reusable: bool) {
         // Taken out, because what is added to it is made from the request.
-        let mut out = std::mem::take(&mut request.rewrite);
+        let mut out = std::mem::take(&mut request.response.get_or_insert_default().rewrite);
+        let Response { bytes, head, .. } = request.response();
         let (location, proxy) = (self.location, &self.location.proxy);
         let view = self.client.view(request);
         rewrite::response(
             &mut out,
-            &request.response,
-            &request.response_bytes,
+            head,
+            bytes,
             request.head.version == Version::Http11,
             |name| {
                 let mut hidden = proxy.hidden.iter();
@@ -385,12 +404,11 @@ impl Exchange<'_> {
                 fields::write_common(lines, location, &proxy.hidden);
                 fields::write_connection(lines, &request.head, &location.client, client_reusable);
                 fields::write_redirected(lines, &proxy.redirects, &view);
-                let status = request.response.status;
-                fields::write_added(lines, &location.add_headers, status, &view);
+                fields::write_added(lines, &location.add_headers, head.status, &view);
             },
         );
-        request.rewrite = out;
-        request.head_written = true;
+        let response = request.response.get_or_insert_default();
+        (response.rewrite, response.written) = (out, true);
     }
 
     /// Reports a response that could not be relayed to its end.
@@ -436,10 +454,11 @@ impl Exchange<'_> {
 
 /// What is known of a response that went out to its end. Bytes behind its body belong to no request (rule 33).
 fn answered(request: &Request, client_reusable: bool, nothing_behind: bool) -> Answered {
+    let response = &request.response().head;
     Answered {
-        upstream_reusable: request.response.keep_alive && nothing_behind,
+        upstream_reusable: response.keep_alive && nothing_behind,
         client_reusable,
-        persistent_auth_false: request.response.persistent_auth_false,
+        persistent_auth_false: response.persistent_auth_false,
         body_coming: false,
     }
 }

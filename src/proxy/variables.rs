@@ -13,7 +13,7 @@ use crate::net::ClientAddress;
 use crate::observe::time::with_now;
 use crate::pin::State;
 
-use super::request::{Attempt, ClientRef, Request};
+use super::request::{Attempt, ClientRef, Request, Response};
 
 /// Everything that variables can be asked about.
 pub(super) struct View<'a> {
@@ -94,14 +94,13 @@ impl View<'_> {
     }
 
     fn sent_field(&self, out: &mut Vec<u8>, name: &str) -> bool {
-        if !self.request.head_written {
+        let response = self.request.response();
+        if !response.written {
             return false;
         }
-        let mut head = Vec::with_capacity(self.request.rewrite.len());
+        let mut head = Vec::with_capacity(response.rewrite.len());
         let mut slices = crate::http::rewrite::Slices::new();
-        self.request
-            .rewrite
-            .slices(&self.request.response_bytes, 0, &mut slices);
+        response.rewrite.slices(&response.bytes, 0, &mut slices);
         slices
             .iter()
             .for_each(|slice| head.extend_from_slice(slice));
@@ -139,14 +138,12 @@ impl Lookup for View<'_> {
             Variable::SentHttp(name) => self.sent_field(out, name),
             Variable::UpstreamHttp(name) => self.field(out, name, request.upstream_field(name)),
             // The front's own answer took the place of the head that the fields are of.
-            Variable::UpstreamCookie(_) if request.response_bytes.is_empty() => false,
+            Variable::UpstreamCookie(_) if request.response().bytes.is_empty() => false,
             Variable::UpstreamCookie(name) => {
-                let found = request.response.fields.iter().find_map(|field| {
-                    let set = field
-                        .name
-                        .of(&request.response_bytes)
-                        .eq_ignore_ascii_case(b"set-cookie");
-                    set.then(|| set_cookie(field.value.of(&request.response_bytes), name))
+                let Response { bytes, head, .. } = request.response();
+                let found = head.fields.iter().find_map(|field| {
+                    let set = field.name.of(bytes).eq_ignore_ascii_case(b"set-cookie");
+                    set.then(|| set_cookie(field.value.of(bytes), name))
                         .flatten()
                 });
                 put(out, found)

@@ -13,6 +13,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use crate::balance;
 use crate::config::Config;
 use crate::config::model::{self, Level, PeerAddress};
+use crate::http::rewrite::Rewrite;
 use crate::net::{self, Accepted, Bound, Listener, now};
 use crate::observe::access_log::AccessBuffers;
 use crate::observe::cause::Cause;
@@ -23,7 +24,7 @@ use crate::pin::pins::Pinned;
 use crate::pin::{self, EndReason, GroupId};
 
 use super::client::Client;
-use super::request::Request;
+use super::request::{Request, Response};
 use super::slot::{SlotKey, Slots};
 use super::upstream::{Group, Upstream};
 
@@ -33,8 +34,8 @@ const ACCEPT_BATCH: usize = 64;
 /// How long a worker without descriptors waits before it accepts again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(250);
 
-/// Requests whose memory is kept for the next one.
-const REQUESTS_KEPT: usize = 256;
+/// Response heads whose memory is kept for the next one: most answers are over in the turn in which they begin.
+const RESPONSES_KEPT: usize = 64;
 
 /// Groups made for `proxy_pass` with variables, above which unused ones are forgotten.
 const NAMED_BY_REQUESTS_MAX: usize = 1000;
@@ -168,6 +169,12 @@ pub(super) struct Worker {
     // Boxed: a request moves from task to task, and is large.
     #[allow(clippy::vec_box)]
     requests: RefCell<Vec<Box<Request>>>,
+    /// The fewest that `requests` held since the last sweep: so many were needed by nobody.
+    spare_requests: Cell<usize>,
+    #[allow(clippy::vec_box)]
+    responses: RefCell<Vec<Box<Response>>>,
+    /// Where a request's head is prepared.
+    pub(super) rewrite: Cell<Rewrite>,
     pub(super) counters: Arc<Counters>,
     all_counters: Vec<Arc<Counters>>,
     pub(super) access: RefCell<AccessBuffers>,
@@ -195,6 +202,9 @@ impl Worker {
             next_group: Cell::new(0),
             slots: Slots::new(now()),
             requests: RefCell::default(),
+            spare_requests: Cell::new(0),
+            responses: RefCell::default(),
+            rewrite: Cell::default(),
             counters: Arc::clone(&setup.counters[setup.number]),
             all_counters: setup.counters.clone(),
             access: RefCell::default(),
@@ -313,6 +323,7 @@ impl Worker {
             net::sleep(pause).await;
             let now = now();
             self.slots.sweep(now);
+            self.free_spare_requests();
             let groups: Vec<Rc<Group>> = self.groups.borrow().values().cloned().collect();
             for group in &groups {
                 group.sweep(now);
@@ -365,18 +376,36 @@ impl Worker {
 
     /// Memory for a request.
     pub(super) fn take_request(&self) -> Box<Request> {
-        self.requests
-            .borrow_mut()
-            .pop()
-            .unwrap_or_else(|| Box::new(Request::new()))
+        let mut requests = self.requests.borrow_mut();
+        let kept = requests.pop();
+        let left = requests.len().min(self.spare_requests.get());
+        self.spare_requests.set(left);
+        kept.unwrap_or_else(|| Box::new(Request::new()))
     }
 
     pub(super) fn give_back(&self, mut request: Box<Request>) {
-        request.reset();
-        let mut requests = self.requests.borrow_mut();
-        if requests.len() < REQUESTS_KEPT {
-            requests.push(request);
+        if let Some(mut response) = request.response.take() {
+            response.reset();
+            let mut responses = self.responses.borrow_mut();
+            if responses.len() < RESPONSES_KEPT {
+                responses.push(response);
+            }
         }
+        request.reset();
+        self.requests.borrow_mut().push(request);
+    }
+
+    /// Memory for a response's head.
+    pub(super) fn take_response(&self) -> Box<Response> {
+        self.responses.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Frees the memory for requests that a whole interval between two sweeps did not need.
+    fn free_spare_requests(&self) {
+        let mut requests = self.requests.borrow_mut();
+        // Those that were used longest ago.
+        requests.drain(..self.spare_requests.get());
+        self.spare_requests.set(requests.len());
     }
 
     /// The group that a `proxy_pass` with variables named: one of the configuration, or an IP address with a port.
@@ -448,7 +477,7 @@ impl Worker {
     }
 
     /// Puts an established pin on its group's list of idle ones, and has those given up that are too many.
-    pub(super) fn rest(&self, pin: &mut Pinned<Box<Upstream>>, client: SlotKey) {
+    pub(super) fn rest(&self, pin: &mut Pinned<Upstream>, client: SlotKey) {
         let group = Rc::clone(&pin.connection().group);
         let limit = pin.connection().pin_limits.connections;
         let mut evicted: SmallVec<[SlotKey; 2]> = SmallVec::new();
@@ -465,7 +494,7 @@ impl Worker {
     }
 
     /// Closes a pin, and says why where somebody looks.
-    pub(super) fn end_pin(&self, pin: Pinned<Box<Upstream>>, reason: EndReason) {
+    pub(super) fn end_pin(&self, pin: Pinned<Upstream>, reason: EndReason) {
         self.counters.pins_ended.count(reason);
         let group = &pin.connection().group;
         let settings = self.settings();
