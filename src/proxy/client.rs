@@ -541,7 +541,7 @@ impl Client {
                 proxy_header::Parsed::Incomplete => {}
                 proxy_header::Parsed::Header { len, addresses } => {
                     self.buffered.drain(..len);
-                    self.connection.proxied = addresses;
+                    self.connection.proxied = addresses.map(Box::new);
                     return true;
                 }
                 proxy_header::Parsed::Broken => {
@@ -570,5 +570,5 @@ impl Deref for Client {
 
 /// The limits that hold for a pin now.
 fn limits(pin: &Pinned<Upstream>) -> Limits {
-    pin.connection().pin_limits
+    *pin.connection().pin_limits
 }

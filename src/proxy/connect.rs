@@ -39,7 +39,7 @@ impl Forward<'_> {
                 let name: Rc<str> = group.name.as_str().into();
                 request.attempts.push(Attempt {
                     status: 502,
-                    ..Attempt::new(name)
+                    ..Attempt::new(name, now())
                 });
                 self.client.log(
                     Level::Error,
@@ -50,7 +50,7 @@ impl Forward<'_> {
             };
             request.tried.push(peer);
             let server = Rc::clone(&servers.peers[peer].0);
-            request.attempts.push(Attempt::new(server));
+            request.attempts.push(Attempt::new(server, now()));
             if let Some(upstream) = group.reuse(&servers, peer) {
                 self.client.worker.counters.upstream_reused.add(1);
                 self.note_connected(request, Duration::ZERO);
@@ -132,7 +132,7 @@ impl Forward<'_> {
 
     fn note_connected(&self, request: &mut Request, time: Duration) {
         if let Some(attempt) = request.attempts.last_mut() {
-            attempt.connected = Some(time);
+            attempt.connected_ms = u32::try_from(time.as_millis()).ok();
         }
     }
 

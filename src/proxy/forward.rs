@@ -156,8 +156,8 @@ impl Forward<'_> {
         // A pin is looked up first, also where a reload or another location does not pin any more.
         let limits = group.ntlm.get().or(self.location.proxy.ntlm);
         let held = pins.iter().find(|pin| pin.group() == group.id);
-        let (mut pin, binds) = match limits.or(held.map(|pin| pin.connection().pin_limits)) {
-            Some(limits) => self.plan(pins, &group, credentials, &limits),
+        let (mut pin, binds) = match limits.or(held.map(|pin| *pin.connection().pin_limits)) {
+            Some(limits) => self.plan(pins, &group, request, &limits),
             None => (None, false),
         };
         request.group = Some(group);
@@ -173,7 +173,7 @@ impl Forward<'_> {
         }
         if let Some(pin) = &pin {
             let server = pin.connection().peer_name();
-            request.attempts.push(Attempt::new(server));
+            request.attempts.push(Attempt::new(server, request.started));
         }
         let shared = pin.is_none() && credentials.is_none() && !tainted;
         let has_body = !matches!(request.head.framing, Framing::None | Framing::Length(0));
@@ -193,7 +193,7 @@ impl Forward<'_> {
         }
         // None only if a reload took them away since: the login that has begun is finished all the same.
         let limits = upstream.group.ntlm.get().or(self.location.proxy.ntlm);
-        upstream.pin_limits = limits.unwrap_or_default();
+        upstream.pin_limits = upstream.group.shared_limits(&limits.unwrap_or_default());
         let (group, opened, requests) = (upstream.group.id, upstream.opened, upstream.requests);
         let worker = &self.client.worker;
         worker.counters.pins_created.add(1);
@@ -274,13 +274,14 @@ impl Forward<'_> {
         &self,
         pins: &mut Pins<Upstream>,
         group: &Rc<Group>,
-        credentials: Option<Credentials>,
+        request: &Request,
         limits: &Limits,
     ) -> (Option<Pinned<Upstream>>, bool) {
-        let (ended, binds) = match pins.plan(group.id, credentials, limits, now()) {
+        let (ended, binds) = match pins.plan(group.id, request.credentials, limits, request.started)
+        {
             Plan::OnPin(mut pin) => {
                 pin.connection_mut().leave_idle();
-                pin.connection_mut().pin_limits = *limits;
+                pin.connection_mut().pin_limits = group.shared_limits(limits);
                 return (Some(pin), false);
             }
             Plan::Bind { ended } => (ended, true),

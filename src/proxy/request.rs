@@ -39,12 +39,12 @@ pub(super) struct Connection {
     pub(super) number: u64,
     pub(super) address: ClientAddress,
     /// The address it connected to, looked up when first asked for.
-    pub(super) local: OnceCell<Option<SocketAddr>>,
+    pub(super) local: OnceCell<Option<Box<SocketAddr>>>,
     pub(super) accepted: Instant,
     /// `$connection_requests`
     pub(super) requests: u64,
     /// Source and destination that a PROXY header named.
-    pub(super) proxied: Option<(SocketAddr, SocketAddr)>,
+    pub(super) proxied: Option<Box<(SocketAddr, SocketAddr)>>,
 }
 
 impl Drop for Connection {
@@ -61,28 +61,33 @@ pub(super) struct Attempt {
     pub(super) status: u16,
     /// When the request had been sent, or as much of it as could be at once.
     pub(super) sent_at: Instant,
-    pub(super) connected: Option<Duration>,
-    pub(super) header: Option<Duration>,
-    pub(super) response: Option<Duration>,
+    pub(super) connected_ms: Option<u32>,
+    pub(super) header_ms: Option<u32>,
+    pub(super) response_ms: Option<u32>,
     pub(super) sent: u64,
     pub(super) received: u64,
     pub(super) body_received: u64,
 }
 
 impl Attempt {
-    /// Begins now.
-    pub(super) fn new(server: Rc<str>) -> Self {
+    pub(super) fn new(server: Rc<str>, now: Instant) -> Self {
         Self {
             server,
             status: 0,
-            sent_at: now(),
-            connected: None,
-            header: None,
-            response: None,
+            sent_at: now,
+            connected_ms: None,
+            header_ms: None,
+            response_ms: None,
             sent: 0,
             received: 0,
             body_received: 0,
         }
+    }
+
+    /// Milliseconds from `sent_at` to `now`.
+    pub(super) fn ms_until(&self, now: Instant) -> u32 {
+        let ms = now.saturating_duration_since(self.sent_at).as_millis();
+        u32::try_from(ms).unwrap_or(u32::MAX)
     }
 }
 
@@ -165,7 +170,7 @@ pub(super) struct Request {
     /// `$pipe`: its head was there before the answer to the request before it was complete.
     pub(super) pipelined: bool,
     /// `$request_id`, made when first asked for.
-    pub(super) id: OnceCell<[u8; 32]>,
+    pub(super) id: OnceCell<Box<[u8; 32]>>,
 }
 
 impl Request {
@@ -200,19 +205,23 @@ impl Request {
         }
     }
 
-    /// Makes it ready for the next request and keeps the allocations.
-    pub(super) fn reset(&mut self) {
+    /// Lets go of what others count or of what is large, once everything about it is said.
+    pub(super) fn retire(&mut self) {
+        self.group = None;
         clear_bytes(&mut self.bytes);
+    }
+
+    /// Makes a retired one ready for the next request and keeps the allocations. Not before it is needed: its memory has to
+    /// come into the cache then anyway.
+    pub(super) fn reset(&mut self) {
         // Its spans belong to the bytes, and bytes that never become a head are shown in logs, too.
         self.head.clear();
-        self.response = None;
         self.body = BodyReader::new(Framing::None);
         self.path.clear();
         self.host.clear();
         self.captures.clear();
         self.user.clear();
         self.credentials = None;
-        self.group = None;
         self.pin = None;
         self.attempts.clear();
         self.tried.clear();
@@ -237,11 +246,11 @@ impl Request {
     }
 
     /// Notes what of the answer went down since it was noted last: body bytes, and all bytes.
-    pub(super) fn sent_down(&mut self, body: u64, all: u64) {
+    pub(super) fn sent_down(&mut self, body: u64, all: u64, now: Instant) {
         self.sent.set(self.sent.get() + all);
         self.body_sent.set(self.body_sent.get() + body);
         if let Some(attempt) = self.attempts.last_mut() {
-            attempt.response = Some(now() - attempt.sent_at);
+            attempt.response_ms = Some(attempt.ms_until(now));
             attempt.body_received += body;
             attempt.received += body;
         }

@@ -199,10 +199,10 @@ impl Exchange<'_> {
         upload: &Upload,
         behind: &[u8],
     ) -> Result<Progress, Failed> {
-        let status = request.response().head.status;
+        let (now, status) = (now(), request.response().head.status);
         if let Some(attempt) = request.attempts.last_mut() {
             attempt.status = status;
-            attempt.header = Some(now() - attempt.sent_at);
+            attempt.header_ms = Some(attempt.ms_until(now));
         }
         if self.may_retry && self.location.proxy.next_upstream.statuses.contains(&status) {
             return Err(Failed::Upstream(UpstreamFailure::Status(status)));
@@ -230,7 +230,7 @@ impl Exchange<'_> {
             relay.forward(behind, &slices)
         };
         let reader = relay.reader;
-        request.sent_down(moved.get(), sent.get());
+        request.sent_down(moved.get(), sent.get(), now);
         let (consumed, _, left) = forwarded.map_err(|error| self.cut(request, error))?;
         let behind = &behind[consumed..];
         if left.is_empty() && reader.is_done() {
@@ -270,7 +270,7 @@ impl Exchange<'_> {
             relay.run(&mut behind).await
         };
         let relayed = relayed.await;
-        request.sent_down(moved.get(), sent.get());
+        request.sent_down(moved.get(), sent.get(), now());
         relayed.map_err(|error| self.cut(request, error))?;
         Ok(answered(request, client_reusable, behind.is_empty()))
     }

@@ -115,7 +115,8 @@ fn real_client(client: ClientRef<'_>, request: &Request) -> ClientAddress {
         RealIpHeader::ProxyProtocol => {
             return client
                 .proxied
-                .map_or(client.address, |(source, _)| ClientAddress::Inet(source));
+                .as_ref()
+                .map_or(client.address, |proxied| ClientAddress::Inet(proxied.0));
         }
         RealIpHeader::XRealIp => "x-real-ip",
         RealIpHeader::XForwardedFor => "x-forwarded-for",

@@ -58,6 +58,8 @@ pub(super) struct Group {
     pub(super) hash_key: RefCell<Option<Template>>,
     /// The group's own `ntlm`.
     pub(super) ntlm: Cell<Option<pin::Limits>>,
+    /// The limits that the last request on a pin found, for all pins that have the same.
+    limits: RefCell<Rc<pin::Limits>>,
     /// Clients whose pin of this group is idle and established, the least recently used first.
     pub(super) idle_pins: RefCell<IdleOrder<SlotKey>>,
     /// Evictions since the last report of them, and when that was.
@@ -79,6 +81,7 @@ impl Group {
             pool_limits: Cell::new(group.pool),
             hash_key: RefCell::new(group.hash_key.clone()),
             ntlm: Cell::new(group.ntlm),
+            limits: RefCell::default(),
             idle_pins: RefCell::new(IdleOrder::default()),
             evictions: Cell::new(0),
             reported: Cell::new(None),
@@ -144,6 +147,15 @@ impl Group {
         drop(gone);
     }
 
+    /// The same limits in memory that pins share.
+    pub(super) fn shared_limits(&self, limits: &pin::Limits) -> Rc<pin::Limits> {
+        let mut shared = self.limits.borrow_mut();
+        if **shared != *limits {
+            *shared = Rc::new(*limits);
+        }
+        Rc::clone(&shared)
+    }
+
     /// Counts an eviction, which [`Group::evictions_to_report`] tells of.
     pub(super) fn note_eviction(&self) {
         self.evictions.set(self.evictions.get() + 1);
@@ -178,7 +190,7 @@ pub(super) struct Upstream {
     /// Requests that were sent on it.
     pub(super) requests: u64,
     /// The limits that the last request found, if it is a pin.
-    pub(super) pin_limits: pin::Limits,
+    pub(super) pin_limits: Rc<pin::Limits>,
     /// Its place in the group's list of idle pins.
     pub(super) idle: Option<IdleKey>,
 }
@@ -209,7 +221,7 @@ impl Upstream {
             opened: now,
             in_use: false,
             requests: 0,
-            pin_limits: pin::Limits::default(),
+            pin_limits: Rc::clone(&group.limits.borrow()),
             idle: None,
         });
         upstream.use_it();

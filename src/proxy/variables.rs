@@ -58,11 +58,9 @@ fn seconds(out: &mut Vec<u8>, duration: Duration) -> bool {
 }
 
 impl View<'_> {
-    fn local(&self) -> Option<SocketAddr> {
-        *self
-            .client
-            .local
-            .get_or_init(|| self.client.socket.local_address())
+    fn local(&self) -> Option<&SocketAddr> {
+        let found = || self.client.socket.local_address().map(Box::new);
+        self.client.local.get_or_init(found).as_deref()
     }
 
     fn attempts(&self, out: &mut Vec<u8>, mut one: impl FnMut(&Attempt, &mut Vec<u8>)) -> bool {
@@ -75,9 +73,9 @@ impl View<'_> {
         !self.request.attempts.is_empty()
     }
 
-    fn times(&self, out: &mut Vec<u8>, time: impl Fn(&Attempt) -> Option<Duration>) -> bool {
-        self.attempts(out, |attempt, out| match time(attempt) {
-            Some(duration) => drop(seconds(out, duration)),
+    fn times(&self, out: &mut Vec<u8>, ms: impl Fn(&Attempt) -> Option<u32>) -> bool {
+        self.attempts(out, |attempt, out| match ms(attempt) {
+            Some(ms) => drop(seconds(out, Duration::from_millis(ms.into()))),
             None => out.push(b'-'),
         })
     }
@@ -115,7 +113,7 @@ impl View<'_> {
     }
 
     fn request_id(&self) -> &[u8] {
-        self.request.id.get_or_init(|| {
+        &**self.request.id.get_or_init(|| {
             let mut id = [0; 32];
             let random: [u8; 16] = rand::random();
             for (pair, byte) in id.chunks_exact_mut(2).zip(random) {
@@ -124,7 +122,7 @@ impl View<'_> {
                     b"0123456789abcdef"[usize::from(byte & 15)],
                 ]);
             }
-            id
+            Box::new(id)
         })
     }
 }
@@ -213,16 +211,20 @@ impl Lookup for View<'_> {
             },
             Variable::ProxyProtocolAddr => client
                 .proxied
-                .is_some_and(|(source, _)| show(out, source.ip())),
+                .as_ref()
+                .is_some_and(|from| show(out, from.0.ip())),
             Variable::ProxyProtocolPort => client
                 .proxied
-                .is_some_and(|(source, _)| show(out, source.port())),
-            Variable::ProxyProtocolServerAddr => {
-                client.proxied.is_some_and(|(_, to)| show(out, to.ip()))
-            }
-            Variable::ProxyProtocolServerPort => {
-                client.proxied.is_some_and(|(_, to)| show(out, to.port()))
-            }
+                .as_ref()
+                .is_some_and(|from| show(out, from.0.port())),
+            Variable::ProxyProtocolServerAddr => client
+                .proxied
+                .as_ref()
+                .is_some_and(|to| show(out, to.1.ip())),
+            Variable::ProxyProtocolServerPort => client
+                .proxied
+                .as_ref()
+                .is_some_and(|to| show(out, to.1.port())),
             Variable::Scheme => put(out, Some(b"http")),
             Variable::Https => false,
             Variable::ServerName => show(
@@ -301,9 +303,9 @@ impl Lookup for View<'_> {
                 0 => out.push(b'-'),
                 status => drop(show(out, status)),
             }),
-            Variable::UpstreamResponseTime => self.times(out, |attempt| attempt.response),
-            Variable::UpstreamConnectTime => self.times(out, |attempt| attempt.connected),
-            Variable::UpstreamHeaderTime => self.times(out, |attempt| attempt.header),
+            Variable::UpstreamResponseTime => self.times(out, |attempt| attempt.response_ms),
+            Variable::UpstreamConnectTime => self.times(out, |attempt| attempt.connected_ms),
+            Variable::UpstreamHeaderTime => self.times(out, |attempt| attempt.header_ms),
             Variable::UpstreamBytesSent => self.attempts(out, |attempt, out| {
                 show(out, attempt.sent);
             }),

@@ -380,7 +380,13 @@ impl Worker {
         let kept = requests.pop();
         let left = requests.len().min(self.spare_requests.get());
         self.spare_requests.set(left);
-        kept.unwrap_or_else(|| Box::new(Request::new()))
+        match kept {
+            Some(mut request) => {
+                request.reset();
+                request
+            }
+            None => Box::new(Request::new()),
+        }
     }
 
     pub(super) fn give_back(&self, mut request: Box<Request>) {
@@ -391,7 +397,7 @@ impl Worker {
                 responses.push(response);
             }
         }
-        request.reset();
+        request.retire();
         self.requests.borrow_mut().push(request);
     }
 
