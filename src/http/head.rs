@@ -66,43 +66,39 @@ pub enum Name {
 impl Name {
     /// Which field a name is, compared without regard to case.
     pub fn of(name: &[u8]) -> Self {
-        let candidates: &[(&[u8], Self)] = match name.len() {
-            2 => &[(b"te", Self::Te)],
-            3 => &[(b"via", Self::Via)],
-            4 => &[(b"host", Self::Host), (b"date", Self::Date)],
-            6 => &[
-                (b"cookie", Self::Cookie),
-                (b"expect", Self::Expect),
-                (b"server", Self::Server),
-            ],
-            7 => &[
-                (b"upgrade", Self::Upgrade),
-                (b"trailer", Self::Trailer),
-                (b"refresh", Self::Refresh),
-            ],
-            8 => &[(b"location", Self::Location)],
-            10 => &[
-                (b"connection", Self::Connection),
-                (b"keep-alive", Self::KeepAlive),
-            ],
-            13 => &[(b"authorization", Self::Authorization)],
-            14 => &[
-                (b"content-length", Self::ContentLength),
-                (b"http2-settings", Self::Http2Settings),
-            ],
-            15 => &[(b"persistent-auth", Self::PersistentAuth)],
-            16 => &[
-                (b"www-authenticate", Self::WwwAuthenticate),
-                (b"proxy-connection", Self::ProxyConnection),
-            ],
-            17 => &[(b"transfer-encoding", Self::TransferEncoding)],
-            19 => &[(b"proxy-authorization", Self::ProxyAuthorization)],
-            _ => &[],
+        let Some(first) = name.first() else {
+            return Self::Other;
         };
-        candidates
-            .iter()
-            .find(|(candidate, _)| name.eq_ignore_ascii_case(candidate))
-            .map_or(Self::Other, |(_, known)| *known)
+        // Length and first letter tell them apart.
+        let (candidate, known): (&[u8], Self) = match (name.len(), first.to_ascii_lowercase()) {
+            (2, b't') => (b"te", Self::Te),
+            (3, b'v') => (b"via", Self::Via),
+            (4, b'h') => (b"host", Self::Host),
+            (4, b'd') => (b"date", Self::Date),
+            (6, b'c') => (b"cookie", Self::Cookie),
+            (6, b'e') => (b"expect", Self::Expect),
+            (6, b's') => (b"server", Self::Server),
+            (7, b'u') => (b"upgrade", Self::Upgrade),
+            (7, b't') => (b"trailer", Self::Trailer),
+            (7, b'r') => (b"refresh", Self::Refresh),
+            (8, b'l') => (b"location", Self::Location),
+            (10, b'c') => (b"connection", Self::Connection),
+            (10, b'k') => (b"keep-alive", Self::KeepAlive),
+            (13, b'a') => (b"authorization", Self::Authorization),
+            (14, b'c') => (b"content-length", Self::ContentLength),
+            (14, b'h') => (b"http2-settings", Self::Http2Settings),
+            (15, b'p') => (b"persistent-auth", Self::PersistentAuth),
+            (16, b'w') => (b"www-authenticate", Self::WwwAuthenticate),
+            (16, b'p') => (b"proxy-connection", Self::ProxyConnection),
+            (17, b't') => (b"transfer-encoding", Self::TransferEncoding),
+            (19, b'p') => (b"proxy-authorization", Self::ProxyAuthorization),
+            _ => return Self::Other,
+        };
+        if name.eq_ignore_ascii_case(candidate) {
+            known
+        } else {
+            Self::Other
+        }
     }
 }
 
@@ -186,6 +182,17 @@ impl Default for HeadLimits {
 pub(super) fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
+
+/// Bytes that may stand in the name of a field that nginx does not ignore: letters, digits and `-`.
+pub(super) static PLAIN: [bool; 256] = {
+    let mut plain = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        plain[byte] = (byte as u8).is_ascii_alphanumeric() || byte as u8 == b'-';
+        byte += 1;
+    }
+    plain
+};
 
 /// Whether a byte may stand in a field value: no control byte but the tab.
 pub(super) fn is_value_byte(byte: u8) -> bool {

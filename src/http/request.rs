@@ -3,7 +3,7 @@
 use memchr::{memchr, memrchr};
 
 use super::fields::{self, Connection, Lengths};
-use super::head::{Fate, Field, Framing, HeadLimits, Name, Span, Version, is_token_byte};
+use super::head::{Fate, Field, Framing, HeadLimits, Name, PLAIN, Span, Version, is_token_byte};
 use super::host;
 use super::refusal::Refusal;
 
@@ -336,7 +336,7 @@ fn effective_host(
 /// Whether nginx ignores a field of this name (`ignore_invalid_headers on`): anything but letters, digits and `-`, and
 /// `_` unless they pass. One that resembles a field the front knows never passes (rule 10).
 fn is_ignored(name: &[u8], underscores: bool) -> bool {
-    let is_plain = |&byte: &u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    let is_plain = |byte: &u8| PLAIN[usize::from(*byte)];
     if name.iter().all(is_plain) {
         return false;
     }

@@ -39,6 +39,19 @@ pub struct ResponseHead {
 }
 
 impl ResponseHead {
+    /// What none says.
+    pub const EMPTY: Self = Self {
+        len: 0,
+        version: Version::Http11,
+        status: 0,
+        status_and_reason: Span { start: 0, end: 0 },
+        framing: Framing::None,
+        keep_alive: false,
+        upgrade: None,
+        persistent_auth_false: false,
+        fields: Vec::new(),
+    };
+
     /// Forgets the buffer it was parsed from, and keeps the allocations: its spans are good for no other.
     pub fn clear(&mut self) {
         let mut fields = std::mem::take(&mut self.fields);

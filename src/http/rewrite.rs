@@ -33,6 +33,13 @@ pub struct Rewrite {
 pub type Slices<'a> = SmallVec<[IoSlice<'a>; 24]>;
 
 impl Rewrite {
+    /// Nothing written yet.
+    pub const EMPTY: Self = Self {
+        pieces: Vec::new(),
+        own: Vec::new(),
+        len: 0,
+    };
+
     /// Forgets everything, and keeps the allocations.
     pub fn clear(&mut self) {
         self.pieces.clear();

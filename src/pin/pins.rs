@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use smallvec::SmallVec;
+
 use super::credentials::Credentials;
 
 /// An upstream group, the same number for the same name through every reload.
@@ -131,7 +133,7 @@ pub enum Plan<C> {
 ///
 /// struct Connection;
 /// fn keep(pool: &mut Pool<u8, Connection>, pin: Pinned<Connection>, opened: Instant, now: Instant) {
-///     pool.put(0, pin.connection, opened, 1, &PoolLimits::default(), now);
+///     pool.put(0, pin.bond.connection, opened, 1, &PoolLimits::default(), now);
 /// }
 /// ```
 ///
@@ -150,6 +152,12 @@ pub enum Plan<C> {
 /// Let `C` be no `Default` and no `Clone`, so that `std::mem::take` or a copy is no way around.
 #[derive(Debug)]
 pub struct Pinned<C> {
+    /// In a box, because a pin leaves [`Pins`] and comes back with every request.
+    bond: Box<Bond<C>>,
+}
+
+#[derive(Debug)]
+struct Bond<C> {
     connection: C,
     group: GroupId,
     /// A number for logs (`$pin_id`).
@@ -167,37 +175,37 @@ pub struct Pinned<C> {
 impl<C> Pinned<C> {
     /// The upstream connection, to be used but not taken.
     pub fn connection(&self) -> &C {
-        &self.connection
+        &self.bond.connection
     }
 
     /// The same, for changes.
     pub fn connection_mut(&mut self) -> &mut C {
-        &mut self.connection
+        &mut self.bond.connection
     }
 
     /// The group it belongs to.
     pub fn group(&self) -> GroupId {
-        self.group
+        self.bond.group
     }
 
     /// `$pin_id`
     pub fn id(&self) -> u64 {
-        self.id
+        self.bond.id
     }
 
     /// Handshaking or established.
     pub fn state(&self) -> State {
-        self.state
+        self.bond.state
     }
 
     /// `$pin_age`
     pub fn age(&self, now: Instant) -> Duration {
-        now.saturating_duration_since(self.opened)
+        now.saturating_duration_since(self.bond.opened)
     }
 
     /// `$pin_requests`: requests sent on it so far.
     pub fn requests(&self) -> u64 {
-        self.requests
+        self.bond.requests
     }
 
     /// Why this pin must not take the next request, if so.
@@ -213,7 +221,7 @@ impl<C> Pinned<C> {
         limits: &Limits,
         now: Instant,
     ) -> Option<EndReason> {
-        if self.state == State::Handshaking {
+        if self.state() == State::Handshaking {
             return None;
         }
         // First, because a new login would not have been sent on this pin: no limit took anything from its user.
@@ -221,7 +229,7 @@ impl<C> Pinned<C> {
             Some(EndReason::NewCredentials)
         } else if self.age(now) >= limits.max_age {
             Some(EndReason::Age)
-        } else if self.requests >= limits.max_requests {
+        } else if self.requests() >= limits.max_requests {
             Some(EndReason::Requests)
         } else {
             None
@@ -231,15 +239,15 @@ impl<C> Pinned<C> {
     /// Whether credentials on this established pin are a new login, which gets a connection of its own.
     fn is_left_by(&self, credentials: Credentials, limits: &Limits) -> bool {
         let stays =
-            self.authenticates_each_request || limits.reauth_same && !credentials.ntlm_message;
+            self.bond.authenticates_each_request || limits.reauth_same && !credentials.ntlm_message;
         !stays
     }
 
-    /// When an established pin that rests since [`Self::idle_since`] has been idle too long. `None` is never.
+    /// When an established pin that rests since `idle_since` has been idle too long. `None` is never.
     fn expiry(&self, limits: &Limits) -> Option<Instant> {
-        match self.state {
+        match self.bond.state {
             State::Handshaking => None,
-            State::Established => self.idle_since.checked_add(limits.idle_timeout),
+            State::Established => self.bond.idle_since.checked_add(limits.idle_timeout),
         }
     }
 }
@@ -249,14 +257,14 @@ impl<C> Pinned<C> {
 /// A pin in here rests: no request is in flight on it. Dropping this closes every pin, as the client's own end must.
 #[derive(Debug)]
 pub struct Pins<C> {
-    /// No two of the same group. In no order.
-    resting: Vec<Pinned<C>>,
+    /// No two of the same group. In no order. Nearly every client connection uses one group.
+    resting: SmallVec<[Pinned<C>; 1]>,
 }
 
 impl<C> Default for Pins<C> {
     fn default() -> Self {
         Self {
-            resting: Vec::new(),
+            resting: SmallVec::new(),
         }
     }
 }
@@ -277,7 +285,7 @@ impl<C> Pins<C> {
             None => None,
             Some(mut pin) => match pin.ended_before(credentials, limits, now) {
                 None => {
-                    pin.requests += 1;
+                    pin.bond.requests += 1;
                     return Plan::OnPin(pin);
                 }
                 Some(reason) => Some((pin, reason)),
@@ -304,14 +312,16 @@ impl<C> Pins<C> {
             "bind follows a plan, which took the group's pin out"
         );
         Pinned {
-            connection,
-            group,
-            id,
-            state: State::Handshaking,
-            opened,
-            idle_since: opened,
-            requests: requests + 1,
-            authenticates_each_request: false,
+            bond: Box::new(Bond {
+                connection,
+                group,
+                id,
+                state: State::Handshaking,
+                opened,
+                idle_since: opened,
+                requests: requests + 1,
+                authenticates_each_request: false,
+            }),
         }
     }
 
@@ -329,19 +339,17 @@ impl<C> Pins<C> {
         now: Instant,
     ) -> &mut Pinned<C> {
         debug_assert!(
-            self.position(pin.group).is_none(),
+            self.position(pin.group()).is_none(),
             "one request at a time, so one pin per group"
         );
         if credentials {
-            pin.state = match status {
+            pin.bond.state = match status {
                 401 | 407 => State::Handshaking,
                 _ => State::Established,
             };
         }
-        pin.authenticates_each_request = persistent_auth_false;
-        pin.idle_since = now;
-        // Nearly every client connection uses one group: no room is taken for more before there is one.
-        self.resting.reserve_exact(1);
+        pin.bond.authenticates_each_request = persistent_auth_false;
+        pin.bond.idle_since = now;
         let place = self.resting.len();
         self.resting.push(pin);
         &mut self.resting[place]
@@ -388,7 +396,7 @@ impl<C> Pins<C> {
     }
 
     fn position(&self, group: GroupId) -> Option<usize> {
-        self.resting.iter().position(|pin| pin.group == group)
+        self.resting.iter().position(|pin| pin.group() == group)
     }
 }
 

@@ -7,6 +7,7 @@ use crate::http::answer::{page, reason};
 use crate::http::body::Event;
 use crate::http::head::Framing;
 use crate::http::request::Method;
+use crate::net::now;
 
 use super::client::Client;
 use super::fields;
@@ -89,12 +90,11 @@ impl Client {
             .end(Timer::ClientWrite, location.client.send_timeout);
         let sent = end.send(&head).await.is_ok();
         // `$sent_http_NAME` looks at the rewritten head.
-        request.rewrite.clear();
-        request.response_bytes.clear();
-        request.head_written = true;
-        request
-            .rewrite
-            .own(|own| own.extend_from_slice(&head[..head_len]));
+        let response = request.response.get_or_insert_default();
+        response.reset();
+        let own = &head[..head_len];
+        response.rewrite.own(|lines| lines.extend_from_slice(own));
+        response.written = true;
         if sent {
             request.sent.set(head.len() as u64);
             request.body_sent.set((head.len() - head_len) as u64);
@@ -196,11 +196,8 @@ impl Client {
     pub(super) async fn linger(&mut self) {
         self.socket.finish();
         self.buffered = Vec::new();
-        let until = std::time::Instant::now() + LINGER;
-        while std::time::Instant::now() < until
-            && !self.slot.is_draining()
-            && self.receive_more(LINGER_QUIET).await
-        {
+        let until = now() + LINGER;
+        while now() < until && !self.slot.is_draining() && self.receive_more(LINGER_QUIET).await {
             self.buffered.clear();
         }
     }

@@ -1,36 +1,34 @@
 //! A client connection: reads request heads, owns the pins, and has each request answered.
 
 use std::cell::OnceCell;
+use std::ops::Deref;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use crate::config::model::{Action, Level, Location};
+use crate::config::model::{Action, Level, Location, ProxyPass, Return};
 use crate::http::body::BodyReader;
 use crate::http::refusal::Refusal;
 use crate::http::request::shown_line;
 use crate::http::scan::{HeadScanner, Scan};
-use crate::net::{Accepted, Peek, Socket};
+use crate::net::{Accepted, Loan, Peek, now};
 use crate::pin::{Credentials, EndReason, GroupId, Limits, Pinned, Pins, State};
 
 use super::answer::Body;
 use super::forward::{Finished, Forward};
 use super::proxy_header;
-use super::request::{ClientFacts, ClientRef, Request};
+use super::request::{ClientRef, Connection, Request};
 use super::route::{Routed, returned, route};
-use super::slot::{Phase, Slot, SlotKey, Timer};
+use super::slot::{Phase, Timer};
 use super::upstream::Upstream;
 use super::worker::{Settings, Worker};
 
 /// One client connection, owned by the task that serves it.
 pub(super) struct Client {
-    pub(super) worker: Rc<Worker>,
-    key: SlotKey,
-    pub(super) slot: Rc<Slot>,
-    pub(super) socket: Socket,
-    facts: ClientFacts,
-    /// Which of the process's listening addresses it came in by.
+    pub(super) connection: Connection,
+    /// Which of the process's listening addresses it came in by, and which of the configuration's listeners that is.
     listen: u64,
+    listener: usize,
     /// The pins: here and nowhere else, so that they end with this connection.
     pins: Pins<Upstream>,
     /// Bytes received and not used yet. Has no allocation while idle.
@@ -51,6 +49,28 @@ enum Next {
     Close,
 }
 
+/// What came of the bytes at the beginning of a request.
+enum Taken {
+    /// More of them are needed.
+    Nothing,
+    /// A head.
+    Request(Box<Request>),
+    /// Something that is answered with this status; the connection is over.
+    Refused(u16),
+}
+
+/// A request that is answered by the front itself.
+enum Own<'a> {
+    /// The message breaks a rule.
+    Refused(Refusal),
+    /// `return`
+    Return(&'a Return),
+    /// `stub_status`
+    StubStatus,
+    /// The page of a status.
+    Status(u16),
+}
+
 /// What an idle connection was woken by.
 enum Woken {
     Readable,
@@ -64,21 +84,22 @@ enum Woken {
 impl Client {
     pub(super) fn new(worker: Rc<Worker>, accepted: Accepted, listen: u64, number: u64) -> Self {
         let (key, slot) = worker.slots.insert();
-        let facts = ClientFacts {
-            number,
-            address: accepted.client,
-            local: OnceCell::new(),
-            accepted: Instant::now(),
-            requests: 0,
-            proxied: None,
-        };
-        Self {
+        let connection = Connection {
             worker,
             key,
             slot,
             socket: accepted.socket,
-            facts,
+            number,
+            address: accepted.client,
+            local: OnceCell::new(),
+            accepted: now(),
+            requests: 0,
+            proxied: None,
+        };
+        Self {
+            connection,
             listen,
+            listener: 0,
             pins: Pins::default(),
             buffered: Vec::new(),
             keepalive_timeout: Duration::ZERO,
@@ -89,9 +110,11 @@ impl Client {
     /// Serves the connection to its end. (In a box, because a task holds what it was given by value twice.)
     pub(super) async fn serve(mut self: Box<Self>) {
         let mut settings = self.worker.settings();
-        if settings
-            .listener(self.listen)
-            .is_some_and(|index| settings.config().http.listeners[index].proxy_protocol)
+        let Some(listener) = settings.listener(self.listen) else {
+            return;
+        };
+        self.listener = listener;
+        if settings.config().http.listeners[listener].proxy_protocol
             && !Box::pin(self.read_proxy_header(&settings)).await
         {
             return;
@@ -102,13 +125,13 @@ impl Client {
             };
             // A reload holds from the next request on, also where the connection was idle meanwhile; one whose address is
             // gone stays with the old configuration.
-            let current = self.worker.settings();
-            if current.listener(self.listen).is_some() {
-                settings = current;
+            if let Some(current) = self.worker.settings_unless(&settings)
+                && let Some(listener) = current.listener(self.listen)
+            {
+                (settings, self.listener) = (current, listener);
             }
             self.slot.phase.set(Phase::Answering);
-            // Boxed, like everything else here that an idle connection does not do, so that its task is small.
-            let next = Box::pin(self.handle(&settings, &mut request)).await;
+            let next = self.handle(&settings, &mut request).await;
             self.seen(&settings).log_access(&request);
             self.worker.give_back(request);
             self.slot.phase.set(Phase::Idle);
@@ -132,30 +155,25 @@ impl Client {
     }
 
     fn end_pins(&mut self, reason: EndReason) {
-        let groups: Vec<GroupId> = self.pins.iter().map(|pin| pin.group()).collect();
-        for pin in groups
-            .into_iter()
-            .filter_map(|group| self.pins.remove(group))
-        {
-            self.worker.end_pin(pin, reason);
+        while let Some(group) = self.pins.iter().next().map(|pin| pin.group()) {
+            if let Some(pin) = self.pins.remove(group) {
+                self.worker.end_pin(pin, reason);
+            }
         }
     }
 
     /// The connection for those who serve a request on it.
     pub(super) fn seen<'a>(&'a self, settings: &'a Settings) -> ClientRef<'a> {
         ClientRef {
-            worker: &self.worker,
+            connection: &self.connection,
             settings,
-            slot: &self.slot,
-            socket: &self.socket,
-            facts: &self.facts,
         }
     }
 
     /// Waits for a request head and takes it. `None`: the connection is over.
     async fn next_request(&mut self, settings: &Settings) -> Option<Box<Request>> {
-        let limits = settings.head_limits(self.listen);
-        let header_timeout = settings.header_timeout(self.listen);
+        // Before a host is known, the default server's sizes hold.
+        let server = settings.default_server(self.listener);
         let mut scanner = HeadScanner::default();
         let mut began: Option<Instant> = None;
         self.pipelined = !self.buffered.is_empty();
@@ -163,18 +181,23 @@ impl Client {
         loop {
             // Bytes that are here already; then what the socket brings.
             if unscanned {
-                let found = scanner.scan(&self.buffered, &limits);
-                if let Some(request) = self.take_head(settings, found, None).await {
-                    return request;
+                let found = scanner.scan(&self.buffered, &server.head);
+                match self.take_head(found, None) {
+                    Taken::Nothing => {}
+                    Taken::Request(request) => return Some(request),
+                    Taken::Refused(status) => {
+                        Box::pin(self.refuse_head(settings, status)).await;
+                        return None;
+                    }
                 }
             }
             if began.is_none() && !self.buffered.is_empty() {
-                began = Some(Instant::now());
+                began = Some(now());
                 self.slot.phase.set(Phase::Reading);
             }
             let timeout = match began {
-                Some(at) => header_timeout.saturating_sub(at.elapsed()),
-                None if self.facts.requests == 0 => header_timeout,
+                Some(at) => server.header_timeout.saturating_sub(now() - at),
+                None if self.requests == 0 => server.header_timeout,
                 None => self.keepalive_timeout,
             };
             match self.idle(timeout).await {
@@ -211,9 +234,14 @@ impl Client {
                 Ok(None) => {}
                 Ok(Some(loan)) if !loan.is_empty() => {
                     if self.buffered.is_empty() {
-                        let found = scanner.scan(&loan, &limits);
-                        if let Some(request) = self.take_head(settings, found, Some(loan)).await {
-                            return request;
+                        let found = scanner.scan(&loan, &server.head);
+                        match self.take_head(found, Some(loan)) {
+                            Taken::Nothing => {}
+                            Taken::Request(request) => return Some(request),
+                            Taken::Refused(status) => {
+                                Box::pin(self.refuse_head(settings, status)).await;
+                                return None;
+                            }
                         }
                     } else {
                         self.buffered.extend_from_slice(&loan);
@@ -225,14 +253,8 @@ impl Client {
         }
     }
 
-    /// Carries out what the scanner found in the loan, or without one in `buffered`. `None`: more bytes are needed.
-    /// `Some(None)`: the head is refused, and the connection is over.
-    async fn take_head(
-        &mut self,
-        settings: &Settings,
-        found: Scan,
-        loan: Option<crate::net::Loan>,
-    ) -> Option<Option<Box<Request>>> {
+    /// Carries out what the scanner found in the loan, or without one in `buffered`.
+    fn take_head(&mut self, found: Scan, loan: Option<Loan>) -> Taken {
         match found {
             Scan::Complete { start, end } => {
                 let mut request = self.worker.take_request();
@@ -252,21 +274,20 @@ impl Client {
                         }
                     }
                 }
-                Some(Some(request))
+                Taken::Request(request)
             }
             Scan::Incomplete => {
                 if let Some(loan) = loan {
                     self.buffered.extend_from_slice(&loan);
                 }
-                None
+                Taken::Nothing
             }
             Scan::Refused(refusal) => {
                 if let Some(loan) = loan {
                     self.buffered.extend_from_slice(&loan);
                 }
                 self.note_refusal(refusal);
-                Box::pin(self.refuse_head(settings, refusal.status())).await;
-                Some(None)
+                Taken::Refused(refusal.status())
             }
         }
     }
@@ -276,15 +297,12 @@ impl Client {
         let mut request = self.worker.take_request();
         request.bytes.extend_from_slice(shown_line(&self.buffered));
         self.buffered = Vec::new();
-        self.facts.requests += 1;
+        self.connection.requests += 1;
         self.worker.counters.requests.add(1);
-        let Some(listener) = settings.listener(self.listen) else {
-            return;
-        };
         let http = &settings.config().http;
-        request.server = http.listeners[listener].names.default;
+        request.server = http.listeners[self.listener].names.default;
         request.location = http.servers[request.server].root;
-        request.client = self.facts.address;
+        request.client = self.connection.address;
         let message = match status {
             408 => {
                 "client timed out (110: Connection timed out) while reading client request headers"
@@ -319,7 +337,7 @@ impl Client {
         {
             self.slot.arm(Timer::Pins, at);
         }
-        let (slot, pins, socket) = (&self.slot, &self.pins, &self.socket);
+        let (slot, pins, socket) = (&self.connection.slot, &self.pins, &self.connection.socket);
         let wait = slot.timed(Timer::ClientRead, timeout, |cx| {
             if slot.has_evicted() {
                 return Poll::Ready(Woken::Evicted);
@@ -359,107 +377,134 @@ impl Client {
     }
 
     fn end_idle_pins(&mut self) {
-        let now = Instant::now();
+        let now = now();
         while let Some(pin) = self.pins.expired(limits, now) {
             self.worker.end_pin(pin, EndReason::Idle);
         }
     }
 
     /// Has one request answered.
-    async fn handle(&mut self, settings: &Settings, request: &mut Request) -> Next {
-        request.started = Instant::now();
-        self.facts.requests += 1;
+    #[allow(clippy::manual_async_fn)] // its future would hold each argument twice
+    fn handle(&mut self, settings: &Settings, request: &mut Request) -> impl Future<Output = Next> {
+        async move {
+            let own = match self.judge(settings, request) {
+                Ok(pass) => {
+                    let forward = Forward {
+                        // Not by `self.seen`: the pins are lent for writing at the same time.
+                        client: ClientRef {
+                            connection: &self.connection,
+                            settings,
+                        },
+                        location: &settings.config().http.locations[request.location],
+                    };
+                    let finished = forward
+                        .run(&mut self.pins, &mut self.buffered, request, pass)
+                        .await;
+                    match finished {
+                        Finished::Answered { keep: true, .. } => return Next::Request,
+                        Finished::Answered {
+                            body_coming: true, ..
+                        } => return Next::Linger,
+                        Finished::Answered { .. } => return self.closing(),
+                        Finished::Close => return Next::Close,
+                        Finished::Refuse(refusal) => Own::Refused(refusal),
+                        Finished::Answer(status) => Own::Status(status),
+                    }
+                }
+                Err(own) => own,
+            };
+            // Boxed, like everything else that few requests do, so that what a task holds while a server thinks is small.
+            Box::pin(self.answer_itself(settings, request, own)).await
+        }
+    }
+
+    /// Parses the head and finds out who answers: a server of the group that is returned, or the front itself.
+    fn judge<'a>(
+        &mut self,
+        settings: &'a Settings,
+        request: &mut Request,
+    ) -> Result<&'a ProxyPass, Own<'a>> {
+        request.started = now();
+        self.connection.requests += 1;
         self.worker.counters.requests.add(1);
         self.give_up_evicted();
-        let Some(listener) = settings.listener(self.listen) else {
-            return Next::Close;
-        };
         let http = &settings.config().http;
-        request.server = http.listeners[listener].names.default;
-        request.location = http.servers[request.server].root;
-        request.client = self.facts.address;
-        let limits = settings.head_limits(self.listen);
-        if let Err(refusal) = request.head.parse(&request.bytes, &limits) {
-            return self.refuse(settings, request, refusal).await;
-        }
+        let server = settings.default_server(self.listener);
+        request.server = http.listeners[self.listener].names.default;
+        request.location = server.root;
+        request.client = self.address;
+        let parsed = request.head.parse(&request.bytes, &server.head);
+        parsed.map_err(Own::Refused)?;
         request.body = BodyReader::new(request.head.framing);
-        let routed = match route(self.seen(settings), listener, request) {
-            Ok(routed) => routed,
-            Err(refusal) => return self.refuse(settings, request, refusal).await,
-        };
+        let routed = route(self.seen(settings), self.listener, request).map_err(Own::Refused)?;
         let location = &http.locations[request.location];
         self.keepalive_timeout = location.client.keepalive_timeout;
         if !location.client.tcp_nodelay {
             self.socket.set_nodelay(false);
         }
-        let keep = self.may_keep(location, request);
+        request.may_keep = self.may_keep(location, request);
         if let Some(answer) = returned(settings, request, &routed) {
-            let kept = self
-                .answer_return(settings, location, request, answer, keep)
-                .await;
-            return if request.status == 444 {
-                Next::Close
-            } else {
-                after_own_answer(kept)
-            };
+            return Err(Own::Return(answer));
         }
-        let status = match (&routed, &location.action) {
+        match (&routed, &location.action) {
             (Routed::Forbidden, _) => {
                 let message = format_args!("access forbidden by rule");
                 self.seen(settings).log(Level::Error, request, message);
-                403
+                Err(Own::Status(403))
             }
-            (_, Action::Proxy(pass)) => {
-                let forward = Forward {
-                    // Not by `self.seen`: the pins are lent for writing at the same time.
-                    client: ClientRef {
-                        worker: &self.worker,
-                        settings,
-                        slot: &self.slot,
-                        socket: &self.socket,
-                        facts: &self.facts,
-                    },
-                    key: self.key,
-                    location,
-                    may_keep: keep,
-                };
-                match forward
-                    .run(&mut self.pins, &mut self.buffered, request, pass)
+            (_, Action::Proxy(pass)) => Ok(pass),
+            (_, Action::StubStatus) => Err(Own::StubStatus),
+            (_, Action::NotFound | Action::Return(_)) => Err(Own::Status(404)),
+        }
+    }
+
+    /// Answers a request that no server answers.
+    async fn answer_itself(
+        &mut self,
+        settings: &Settings,
+        request: &mut Request,
+        own: Own<'_>,
+    ) -> Next {
+        let location = &settings.config().http.locations[request.location];
+        let keep = request.may_keep;
+        let kept = match own {
+            Own::Refused(refusal) => {
+                // Never look for a next request in the rest.
+                self.note_refusal(refusal);
+                let message = format_args!("client sent invalid request: {refusal}");
+                self.seen(settings).log(Level::Info, request, message);
+                let status = refusal.status();
+                self.answer(settings, location, request, status, Body::Page, false)
                     .await
-                {
-                    Finished::Answered { keep: true, .. } => return Next::Request,
-                    Finished::Answered {
-                        body_coming: true, ..
-                    } => return Next::Linger,
-                    Finished::Answered { .. } => return self.closing(),
-                    Finished::Close => return Next::Close,
-                    Finished::Refuse(refusal) => {
-                        return self.refuse(settings, request, refusal).await;
-                    }
-                    Finished::Answer(status) => status,
-                }
             }
-            (_, Action::StubStatus) => {
+            Own::Return(answer) => {
+                let kept = self
+                    .answer_return(settings, location, request, answer, keep)
+                    .await;
+                if request.status == 444 {
+                    return Next::Close;
+                }
+                kept
+            }
+            Own::StubStatus => {
                 let text = self.worker.stub_status();
                 let body = Body::Text("text/plain", text.as_bytes());
-                return after_own_answer(
-                    self.answer(settings, location, request, 200, body, keep)
-                        .await,
-                );
+                self.answer(settings, location, request, 200, body, keep)
+                    .await
             }
-            (_, Action::NotFound | Action::Return(_)) => 404,
+            Own::Status(status) => {
+                // The client would believe itself logged in on a connection whose last login failed with this request.
+                let login_lost = self.pins.is_empty()
+                    && request
+                        .pin
+                        .is_some_and(|pin| pin.state == State::Established);
+                // 408 and 413 leave a body unread that may be of any length.
+                let keep = keep && !login_lost && !matches!(status, 408 | 413);
+                self.answer(settings, location, request, status, Body::Page, keep)
+                    .await
+            }
         };
-        // The client would believe itself logged in on a connection whose last login failed with this request.
-        let login_lost = self.pins.is_empty()
-            && request
-                .pin
-                .is_some_and(|pin| pin.state == State::Established);
-        // 408 and 413 leave a body unread that may be of any length.
-        let keep = keep && !login_lost && !matches!(status, 408 | 413);
-        after_own_answer(
-            self.answer(settings, location, request, status, Body::Page, keep)
-                .await,
-        )
+        if kept { Next::Request } else { Next::Linger }
     }
 
     /// Whether the client connection may go on after this request, as far as the request and the limits say.
@@ -471,35 +516,12 @@ impl Client {
                 .head
                 .authorization
                 .is_some_and(|value| Credentials::in_value(value.of(&request.bytes)).is_some())
-            || self.facts.requests < client.keepalive_requests
-                && self.facts.accepted.elapsed() < client.keepalive_time;
+            || self.connection.requests < client.keepalive_requests
+                && now() - self.accepted < client.keepalive_time;
         request.head.keep_alive
             && !client.keepalive_timeout.is_zero()
             && within
             && !self.slot.is_draining()
-    }
-
-    /// Answers a message that breaks a rule, and closes: never look for a next request in the rest.
-    async fn refuse(
-        &mut self,
-        settings: &Settings,
-        request: &mut Request,
-        refusal: Refusal,
-    ) -> Next {
-        self.note_refusal(refusal);
-        let message = format_args!("client sent invalid request: {refusal}");
-        self.seen(settings).log(Level::Info, request, message);
-        let location = &settings.config().http.locations[request.location];
-        self.answer(
-            settings,
-            location,
-            request,
-            refusal.status(),
-            Body::Page,
-            false,
-        )
-        .await;
-        Next::Linger
     }
 
     /// How a connection ends whose last answer is out: the client's unread bytes must not turn the close into a reset.
@@ -513,13 +535,13 @@ impl Client {
 
     /// Reads the PROXY header that comes before everything else. False if there is none.
     async fn read_proxy_header(&mut self, settings: &Settings) -> bool {
-        let deadline = Instant::now() + settings.header_timeout(self.listen);
+        let deadline = now() + settings.default_server(self.listener).header_timeout;
         loop {
             match proxy_header::parse(&self.buffered) {
                 proxy_header::Parsed::Incomplete => {}
                 proxy_header::Parsed::Header { len, addresses } => {
                     self.buffered.drain(..len);
-                    self.facts.proxied = addresses;
+                    self.connection.proxied = addresses.map(Box::new);
                     return true;
                 }
                 proxy_header::Parsed::Broken => {
@@ -529,7 +551,7 @@ impl Client {
                 }
             }
             if !self
-                .receive_more(deadline.saturating_duration_since(Instant::now()))
+                .receive_more(deadline.saturating_duration_since(now()))
                 .await
             {
                 return false;
@@ -538,17 +560,15 @@ impl Client {
     }
 }
 
-impl Drop for Client {
-    fn drop(&mut self) {
-        self.worker.slots.remove(self.key);
+impl Deref for Client {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.connection
     }
 }
 
 /// The limits that hold for a pin now.
 fn limits(pin: &Pinned<Upstream>) -> Limits {
-    pin.connection().pin_limits
-}
-
-fn after_own_answer(kept: bool) -> Next {
-    if kept { Next::Request } else { Next::Linger }
+    *pin.connection().pin_limits
 }

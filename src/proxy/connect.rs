@@ -3,13 +3,12 @@
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::{Duration, Instant};
-
-use smallvec::SmallVec;
+use std::time::Duration;
 
 use crate::balance::{Method, PeerIndex};
 use crate::config::model::Level;
 use crate::config::template::Template;
+use crate::net::now;
 use crate::observe::escape::Escaped;
 
 use super::failure::{Failed, UpstreamFailure};
@@ -20,21 +19,18 @@ use super::upstream::{Group, Servers, Upstream};
 
 impl Forward<'_> {
     /// A clean connection to a server of the group: a pooled one, or a new one.
-    pub(super) async fn connect(
-        &self,
-        group: &Rc<Group>,
-        request: &mut Request,
-        tried: &mut SmallVec<[PeerIndex; 4]>,
-        began: Instant,
-    ) -> Result<Upstream, Failed> {
+    pub(super) async fn connect(&self, request: &mut Request) -> Result<Box<Upstream>, Failed> {
+        let Some(group) = request.group.clone() else {
+            return Err(Failed::Upstream(UpstreamFailure::NoneLive));
+        };
         let servers = Rc::clone(&group.servers.borrow());
-        let key = self.balancing_key(group, &servers, request);
+        let key = self.balancing_key(&group, &servers, request);
         let mut last = None;
         loop {
             let picked = servers
                 .balancer
                 .borrow_mut()
-                .pick(&key, tried, Instant::now(), |n| rand::random_range(0..n));
+                .pick(&key, &request.tried, now(), |n| rand::random_range(0..n));
             let Some(peer) = picked else {
                 // All were tried: the last one's failure is the request's.
                 if let Some(failure) = last {
@@ -42,9 +38,8 @@ impl Forward<'_> {
                 }
                 let name: Rc<str> = group.name.as_str().into();
                 request.attempts.push(Attempt {
-                    server: name,
                     status: 502,
-                    ..Attempt::default()
+                    ..Attempt::new(name, now())
                 });
                 self.client.log(
                     Level::Error,
@@ -53,31 +48,27 @@ impl Forward<'_> {
                 );
                 return Err(Failed::Upstream(UpstreamFailure::NoneLive));
             };
-            tried.push(peer);
+            request.tried.push(peer);
             let server = Rc::clone(&servers.peers[peer].0);
-            request.attempts.push(Attempt {
-                server,
-                ..Attempt::default()
-            });
+            request.attempts.push(Attempt::new(server, now()));
             if let Some(upstream) = group.reuse(&servers, peer) {
                 self.client.worker.counters.upstream_reused.add(1);
                 self.note_connected(request, Duration::ZERO);
                 return Ok(upstream);
             }
-            let failure = match self.open(group, &servers, peer, request).await {
+            let failure = match Box::pin(self.open(&group, &servers, peer, request)).await {
                 Ok(upstream) => return Ok(upstream),
                 Err(Failed::Upstream(failure)) => failure,
                 Err(failed) => return Err(failed),
             };
             self.client.worker.counters.upstream_failed.add(1);
-            let disabled = servers.balancer.borrow_mut().failed(peer, Instant::now());
+            let disabled = servers.balancer.borrow_mut().failed(peer, now());
             self.log_failure(request, &failure, disabled);
             if let Some(attempt) = request.attempts.last_mut() {
                 attempt.status = failure.status();
             }
             // Nothing was sent, so that another server may be tried whatever the request is.
-            if !failure.is_named_by(&self.location.proxy.next_upstream)
-                || !self.tries_left(tried, began)
+            if !failure.is_named_by(&self.location.proxy.next_upstream) || !self.tries_left(request)
             {
                 return Err(Failed::Upstream(failure));
             }
@@ -91,9 +82,9 @@ impl Forward<'_> {
         servers: &Rc<Servers>,
         peer: PeerIndex,
         request: &mut Request,
-    ) -> Result<Upstream, Failed> {
+    ) -> Result<Box<Upstream>, Failed> {
         let proxy = &self.location.proxy;
-        let began = Instant::now();
+        let began = now();
         let bind = proxy
             .bind
             .as_ref()
@@ -126,7 +117,7 @@ impl Forward<'_> {
         wait.await
             .map_err(|_| Failed::Upstream(UpstreamFailure::ConnectTimedOut))??;
         self.client.worker.counters.upstream_opened.add(1);
-        self.note_connected(request, began.elapsed());
+        self.note_connected(request, now() - began);
         Ok(upstream)
     }
 
@@ -146,7 +137,7 @@ impl Forward<'_> {
 
     fn note_connected(&self, request: &mut Request, time: Duration) {
         if let Some(attempt) = request.attempts.last_mut() {
-            attempt.connected = Some(time);
+            attempt.connected_ms = u32::try_from(time.as_millis()).ok();
         }
     }
 
@@ -169,12 +160,12 @@ impl Forward<'_> {
         }
     }
 
-    fn tries_left(&self, tried: &[PeerIndex], began: Instant) -> bool {
+    fn tries_left(&self, request: &Request) -> bool {
         let proxy = &self.location.proxy;
-        (proxy.next_upstream_tries == 0 || tried.len() < proxy.next_upstream_tries as usize)
+        (proxy.next_upstream_tries == 0 || request.tried.len() < proxy.next_upstream_tries as usize)
             && proxy
                 .next_upstream_timeout
-                .is_none_or(|limit| began.elapsed() < limit)
+                .is_none_or(|limit| now() - request.started < limit)
     }
 
     /// Whether a request may be sent once more, as far as its method says (nginx documentation, `proxy_next_upstream`).
@@ -185,15 +176,10 @@ impl Forward<'_> {
     }
 
     /// Whether the group has a server that was not tried yet, and tries and time are left.
-    pub(super) fn may_try_another(
-        &self,
-        request: &Request,
-        tried: &[PeerIndex],
-        began: Instant,
-    ) -> bool {
+    pub(super) fn may_try_another(&self, request: &Request) -> bool {
         let group = request.group.as_ref();
-        group.is_some_and(|group| tried.len() < group.servers.borrow().peers.len())
-            && self.tries_left(tried, began)
+        group.is_some_and(|group| request.tried.len() < group.servers.borrow().peers.len())
+            && self.tries_left(request)
     }
 
     /// Counts and logs that the server failed the request that was sent to it.
@@ -207,7 +193,7 @@ impl Forward<'_> {
         self.client.worker.counters.upstream_failed.add(1);
         // These statuses say nothing about the server (nginx documentation, proxy_next_upstream).
         let counts = counts && !matches!(failure, UpstreamFailure::Status(403 | 404));
-        let disabled = counts && upstream.failed(Instant::now());
+        let disabled = counts && upstream.failed(now());
         if let Some(attempt) = request.attempts.last_mut()
             && attempt.status == 0
         {

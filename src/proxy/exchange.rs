@@ -3,37 +3,44 @@
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
+use std::ops::Deref;
 use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use crate::config::model::Location;
+use crate::http::body::BodyReader;
 use crate::http::head::Framing;
 use crate::http::refusal::Refusal;
 use crate::http::request::Method;
 use crate::http::response::Asked;
-use crate::http::rewrite::{self, Slices, Target};
+use crate::http::rewrite::{self, Rewrite, Slices, Target};
 
 use super::failure::Failed;
 use super::fields;
+use super::forward::Forward;
 use super::relay::{End, Relay, RelayError};
-use super::request::{ClientRef, Request};
+use super::request::Request;
 use super::slot::Timer;
 use super::upstream::Upstream;
 
 /// What one exchange works with.
 #[derive(Clone, Copy)]
 pub(super) struct Exchange<'a> {
-    pub(super) client: ClientRef<'a>,
-    pub(super) location: &'a Location,
+    pub(super) forward: &'a Forward<'a>,
     /// The request travels on a pin.
     pub(super) pinned: bool,
     /// The client holds other pins, which a close would end.
     pub(super) other_pins: bool,
-    /// The request's limits on the client connection allow another one after it.
-    pub(super) may_keep: bool,
     /// Another server may be tried, because nothing of the request is lost and it is not bound to this one.
     pub(super) may_retry: bool,
+}
+
+impl<'a> Deref for Exchange<'a> {
+    type Target = Forward<'a>;
+
+    fn deref(&self) -> &Forward<'a> {
+        self.forward
+    }
 }
 
 /// A response that was relayed to its end.
@@ -68,45 +75,65 @@ impl Upload {
     }
 }
 
+/// What is left of a request after the first send.
+struct Remaining {
+    /// What the socket did not take.
+    left: Vec<u8>,
+    /// Where in the body the request is.
+    reader: BodyReader,
+    /// Bytes that went out.
+    sent: u64,
+}
+
 impl Exchange<'_> {
     /// Sends the request and relays the response. `buffered` holds the bytes that came behind the request head: at the end,
     /// those of the next request.
-    pub(super) async fn carry(
+    #[allow(clippy::manual_async_fn)] // its future would hold each argument twice
+    pub(super) fn carry(
         &self,
         upstream: &Upstream,
         request: &mut Request,
         buffered: &mut Vec<u8>,
-        target: Target<'_>,
-    ) -> Result<Answered, Failed> {
-        let asked = self.write_request(request, target)?;
-        let upload = Upload::default();
+    ) -> impl Future<Output = Result<Answered, Failed>> {
+        async move {
+            let upload = Upload::default();
+            let (asked, remaining) = self.begin(upstream, request, buffered, &upload)?;
+            let result = match remaining {
+                None => self.respond(upstream, request, asked, &upload).await,
+                Some(remaining) => {
+                    // Boxed: most requests are sent by one call, and their tasks shall not pay for the others.
+                    let both = self.go_on(upstream, request, asked, buffered, &upload, remaining);
+                    Box::pin(both).await
+                }
+            };
+            match result {
+                // An answer that has begun can only be cut, whoever is to blame.
+                Err(Failed::Body(_) | Failed::Upstream(_)) if request.status != 0 => {
+                    Err(Failed::Cut)
+                }
+                result => result,
+            }
+        }
+    }
+
+    /// Sends the request's head and the first bytes of its body, which ride along. Returns what is left to send.
+    fn begin(
+        &self,
+        upstream: &Upstream,
+        request: &mut Request,
+        buffered: &mut Vec<u8>,
+        upload: &Upload,
+    ) -> Result<(Asked, Option<Box<Remaining>>), Failed> {
+        // Lost, and made anew, where something fails.
+        let mut rewrite = self.client.worker.rewrite.take();
+        let asked = self.write_request(request, &mut rewrite)?;
         upload.continued.set(!request.head.expect_continue);
         let sent = Cell::new(0);
-        let limits = &self.location.client;
-        let to = End {
-            source: Some(self.client.socket),
-            ..self.upstream_end(
-                upstream,
-                Timer::UpstreamWrite,
-                self.location.proxy.send_timeout,
-            )
-        };
-        let mut relay = Relay {
-            from: self.client.end(Timer::ClientRead, limits.body_timeout),
-            to,
-            reader: request.body.clone(),
-            chunked: request.head.framing == Framing::Chunked,
-            max_bytes: match limits.max_body_size {
-                0 => u64::MAX,
-                bytes => bytes,
-            },
-            moved: &upload.body_bytes,
-            sent: &sent,
-        };
-        // The first bytes of the body ride along with the head.
+        let reader = std::mem::replace(&mut request.body, BodyReader::new(Framing::None));
+        let mut relay = self.up(upstream, request, reader, upload, &sent);
         let left = {
             let mut slices = Slices::new();
-            request.rewrite.slices(&request.bytes, 0, &mut slices);
+            rewrite.slices(&request.bytes, 0, &mut slices);
             let (consumed, _, left) = relay.forward(buffered, &slices).map_err(Failed::upload)?;
             buffered.drain(..consumed);
             if buffered.is_empty() {
@@ -114,28 +141,65 @@ impl Exchange<'_> {
             }
             left
         };
-        let result = if left.is_empty() && relay.reader.is_done() {
+        let reader = relay.reader;
+        self.client.worker.rewrite.set(rewrite);
+        if left.is_empty() && reader.is_done() {
             upload.over.set(true);
-            self.respond(upstream, request, asked, &upload).await
-        } else {
-            let up = async {
-                to.send(&left).await?;
-                relay.run(buffered).await
-            };
-            let response = self.respond(upstream, request, asked, &upload);
-            // Boxed: most requests have no body, and their tasks shall not pay for it.
-            Box::pin(both(up, response, &upload)).await
-        };
-        // What is left of the body, should the front answer itself.
-        request.body = relay.reader;
-        request.body_received.set(upload.body_bytes.get());
-        if let Some(attempt) = request.attempts.last_mut() {
-            attempt.sent += sent.get();
+            request.sent_up(reader, upload, sent.get());
+            return Ok((asked, None));
         }
-        match result {
-            // An answer that has begun can only be cut, whoever is to blame.
-            Err(Failed::Body(_) | Failed::Upstream(_)) if request.status != 0 => Err(Failed::Cut),
-            result => result,
+        let sent = sent.get();
+        Ok((asked, Some(Box::new(Remaining { left, reader, sent }))))
+    }
+
+    /// Sends the rest of the request and relays the response at once.
+    async fn go_on(
+        &self,
+        upstream: &Upstream,
+        request: &mut Request,
+        asked: Asked,
+        buffered: &mut Vec<u8>,
+        upload: &Upload,
+        remaining: Box<Remaining>,
+    ) -> Result<Answered, Failed> {
+        let Remaining { left, reader, sent } = *remaining;
+        let sent = Cell::new(sent);
+        let mut relay = self.up(upstream, request, reader, upload, &sent);
+        let up = async {
+            relay.to.send(&left).await?;
+            relay.run(buffered).await
+        };
+        let response = self.respond(upstream, request, asked, upload);
+        let result = both(up, response, upload).await;
+        request.sent_up(relay.reader, upload, sent.get());
+        result
+    }
+
+    /// The body's way up.
+    fn up<'a>(
+        &'a self,
+        upstream: &'a Upstream,
+        request: &Request,
+        reader: BodyReader,
+        upload: &'a Upload,
+        sent: &'a Cell<u64>,
+    ) -> Relay<'a> {
+        let limits = &self.location.client;
+        let send_timeout = self.location.proxy.send_timeout;
+        Relay {
+            from: self.client.end(Timer::ClientRead, limits.body_timeout),
+            to: End {
+                source: Some(&self.client.socket),
+                ..self.upstream_end(upstream, Timer::UpstreamWrite, send_timeout)
+            },
+            reader,
+            chunked: request.head.framing == Framing::Chunked,
+            max_bytes: match limits.max_body_size {
+                0 => u64::MAX,
+                bytes => bytes,
+            },
+            moved: &upload.body_bytes,
+            sent,
         }
     }
 
@@ -147,7 +211,7 @@ impl Exchange<'_> {
     ) -> End<'a> {
         End {
             socket: &upstream.socket,
-            slot: self.client.slot,
+            slot: &self.client.slot,
             timer,
             timeout,
             watched: None,
@@ -156,9 +220,8 @@ impl Exchange<'_> {
     }
 
     /// Prepares the request head that goes upstream.
-    fn write_request(&self, request: &mut Request, target: Target<'_>) -> Result<Asked, Failed> {
-        // Taken out, because what is added to it is made from the request.
-        let mut out = std::mem::take(&mut request.rewrite);
+    fn write_request(&self, request: &mut Request, out: &mut Rewrite) -> Result<Asked, Failed> {
+        let target = request.replaced.target();
         let set = &self.location.proxy.set_headers;
         let asked = Asked {
             head: request.head.method_kind == Method::Head,
@@ -166,7 +229,7 @@ impl Exchange<'_> {
         };
         let mut clean = true;
         rewrite::request(
-            &mut out,
+            out,
             &request.head,
             &request.bytes,
             target,
@@ -191,9 +254,8 @@ impl Exchange<'_> {
                 }
             },
         );
-        request.rewrite = out;
         if !matches!(target, Target::AsItCame) {
-            request.upstream_target = Some(request.rewrite.target(&request.bytes));
+            request.upstream_target = Some(out.target(&request.bytes));
         }
         // A value with a control byte in it would be another request to some server.
         if clean {

@@ -6,6 +6,7 @@ use crate::http::head::{Name, Version};
 use crate::http::request::RequestHead;
 use crate::observe::time::with_now;
 
+use super::request::Response;
 use super::variables::View;
 
 /// Statuses on which `add_header` without `always` adds its field (nginx documentation, `add_header`).
@@ -119,8 +120,8 @@ pub(super) fn write_redirected(lines: &mut Vec<u8>, redirects: &[Redirect], view
     if redirects.is_empty() {
         return;
     }
-    let bytes = &view.request.response_bytes;
-    for field in &view.request.response.fields {
+    let Response { bytes, head, .. } = view.request.response();
+    for field in &head.fields {
         let value = field.value.of(bytes);
         // `Refresh: 5; url=http://…`: what stands before the URL stays.
         let url_at = match field.known {

@@ -1,31 +1,24 @@
 //! A request on its way to a group: the pin first, then the pool or the balancer; another server if one fails and it may be.
 
 use std::rc::Rc;
-use std::time::Instant;
 
-use smallvec::SmallVec;
-
-use crate::balance::PeerIndex;
 use crate::config::model::{Level, Location, ProxyPass};
 use crate::http::head::Framing;
 use crate::http::refusal::Refusal;
-use crate::net::Peek;
+use crate::net::{Peek, now};
 use crate::pin::pins::Pinned;
 use crate::pin::{Credentials, EndReason, Limits, Pins, Plan, State};
 
 use super::exchange::{Answered, Exchange};
-use super::failure::{Failed, UpstreamFailure};
+use super::failure::Failed;
 use super::relay::RelayError;
 use super::request::{Attempt, ClientRef, PinFacts, Request};
-use super::slot::SlotKey;
 use super::upstream::{Group, Upstream};
 
 /// What a client connection lends for one request to a group.
 pub(super) struct Forward<'a> {
     pub(super) client: ClientRef<'a>,
-    pub(super) key: SlotKey,
     pub(super) location: &'a Location,
-    pub(super) may_keep: bool,
 }
 
 /// How a request ended.
@@ -51,7 +44,7 @@ enum Carrier {
     /// Bound to this client.
     Pin(Pinned<Upstream>),
     /// Everybody's, and only ours for now.
-    Clean(Upstream),
+    Clean(Box<Upstream>),
 }
 
 impl Carrier {
@@ -70,129 +63,104 @@ impl Carrier {
     }
 }
 
+/// What becomes of a request whose exchange failed.
+enum Recovery {
+    /// Another server is tried.
+    Again,
+    /// The connection broke before an answer began.
+    Broken(Finished),
+    /// Whatever else went wrong.
+    Over(Finished),
+}
+
 /// How a request travels, settled before anything of it is sent.
+#[derive(Clone, Copy)]
 struct Way {
-    /// The client's pin.
-    pin: Option<Pinned<Upstream>>,
-    /// A clean connection becomes a pin, with these limits.
-    binds: Option<Limits>,
+    /// A clean connection becomes a pin.
+    binds: bool,
     /// It goes by a connection that is everybody's before and after: nothing in it can log one in.
     shared: bool,
     /// It may be sent once more.
     repeatable: bool,
 }
 
-/// The tries to have a request answered.
-struct Tries {
-    began: Instant,
-    servers: SmallVec<[PeerIndex; 4]>,
-}
-
 impl Forward<'_> {
     /// Has `request` answered by a server of the group that `pass` names.
-    pub(super) async fn run(
+    #[allow(clippy::manual_async_fn)] // its future would hold each argument twice
+    pub(super) fn run(
         &self,
         pins: &mut Pins<Upstream>,
         buffered: &mut Vec<u8>,
         request: &mut Request,
         pass: &ProxyPass,
-    ) -> Finished {
+    ) -> impl Future<Output = Finished> {
+        async move {
+            let (pin, way) = match self.depart(pins, request, pass) {
+                Ok(departed) => departed,
+                Err(finished) => return finished,
+            };
+            let pinned_before = pin.is_some();
+            let mut on = pin.map(Carrier::Pin);
+            loop {
+                if on.is_none() {
+                    match self.connect(request).await {
+                        Ok(upstream) => on = Some(self.carrier(pins, upstream, way)),
+                        Err(failed) => return self.fail(request, failed),
+                    }
+                }
+                let Some(carrier) = &mut on else { continue };
+                let (exchange, reused) = self.board(pins, request, way, carrier);
+                let upstream = carrier.upstream();
+                let result = exchange.carry(upstream, request, buffered).await;
+                if request.status == 101 && result.is_ok() {
+                    Box::pin(exchange.tunnel(upstream, request, buffered)).await;
+                }
+                let Some(carrier) = on.take() else { continue };
+                let answered = match result {
+                    Ok(answered) => answered,
+                    Err(failed) => match self.recover(request, way, carrier, reused, failed) {
+                        Recovery::Again => continue,
+                        // A pin that served before and dies before the answer: the client knows how to repeat.
+                        Recovery::Broken(_) if pinned_before => return Finished::Close,
+                        Recovery::Broken(finished) | Recovery::Over(finished) => return finished,
+                    },
+                };
+                let stays = self.settle(pins, carrier, request, way.shared, answered);
+                return Finished::Answered {
+                    keep: answered.client_reusable && stays,
+                    body_coming: answered.body_coming,
+                };
+            }
+        }
+    }
+
+    /// Settles where a request goes and how, and takes the pin out that it goes on.
+    fn depart(
+        &self,
+        pins: &mut Pins<Upstream>,
+        request: &mut Request,
+        pass: &ProxyPass,
+    ) -> Result<(Option<Pinned<Upstream>>, Way), Finished> {
         if let Framing::Length(length) = request.head.framing
             && self.location.client.max_body_size != 0
             && length > self.location.client.max_body_size
         {
             let message = format_args!("client intended to send too large body: {length} bytes");
             self.client.log(Level::Error, request, message);
-            return Finished::Answer(413);
+            return Err(Finished::Answer(413));
         }
-        let (group, replaced) = match self.destination(request, pass) {
-            Ok(destination) => destination,
-            Err(finished) => return finished,
-        };
-        request.group = Some(Rc::clone(&group));
-        let Some(mut way) = self.way(pins, &group, request) else {
-            return Finished::Close;
-        };
-        let mut tries = Tries {
-            began: Instant::now(),
-            servers: SmallVec::new(),
-        };
-        loop {
-            let on_pin = way.pin.is_some();
-            let mut on = match way.pin.take() {
-                Some(pin) => {
-                    request.attempts.push(Attempt {
-                        server: pin.connection().peer_name(),
-                        ..Attempt::default()
-                    });
-                    Carrier::Pin(pin)
-                }
-                None => {
-                    let connected = self
-                        .connect(&group, request, &mut tries.servers, tries.began)
-                        .await;
-                    match connected {
-                        Ok(upstream) => self.carrier(pins, &group, upstream, way.binds),
-                        Err(failed) => return self.fail(request, failed, None),
-                    }
-                }
-            };
-            let reused = self.note_sending(&mut on, request);
-            let exchange = Exchange {
-                client: self.client,
-                location: self.location,
-                pinned: matches!(on, Carrier::Pin(_)),
-                other_pins: !pins.is_empty(),
-                may_keep: self.may_keep,
-                may_retry: way.repeatable
-                    && self.may_try_another(request, &tries.servers, tries.began),
-            };
-            let result = exchange
-                .carry(on.upstream(), request, buffered, replaced.target())
-                .await;
-            match result {
-                Ok(answered) => {
-                    if request.status == 101 {
-                        exchange.tunnel(on.upstream(), request, buffered).await;
-                    }
-                    let stays = self.settle(pins, on, request, way.shared, answered);
-                    return Finished::Answered {
-                        keep: answered.client_reusable && stays,
-                        body_coming: answered.body_coming,
-                    };
-                }
-                Err(Failed::Upstream(failure)) => {
-                    let again = self.may_repeat(&way, &mut tries, reused, request, &on, &failure);
-                    self.abandon(on, failure.end_reason());
-                    // A pin that served before and dies before the answer: the client knows how to repeat.
-                    if on_pin && failure.is_broken() {
-                        return Finished::Close;
-                    }
-                    if !again {
-                        return Finished::Answer(failure.status());
-                    }
-                }
-                Err(failed) => return self.fail(request, failed, Some(on)),
-            }
-        }
-    }
-
-    /// Settles how a request travels. `None`: on a pin whose server has closed it, so that the client has to go too.
-    fn way(
-        &self,
-        pins: &mut Pins<Upstream>,
-        group: &Rc<Group>,
-        request: &mut Request,
-    ) -> Option<Way> {
+        let (group, replaced) = self.destination(request, pass)?;
+        request.replaced = replaced;
         let (credentials, tainted) = self.credentials(request);
         request.credentials = credentials;
         // A pin is looked up first, also where a reload or another location does not pin any more.
         let limits = group.ntlm.get().or(self.location.proxy.ntlm);
         let held = pins.iter().find(|pin| pin.group() == group.id);
-        let (mut pin, binds) = match limits.or(held.map(|pin| pin.connection().pin_limits)) {
-            Some(limits) => self.plan(pins, group, credentials, &limits),
+        let (mut pin, binds) = match limits.or(held.map(|pin| *pin.connection().pin_limits)) {
+            Some(limits) => self.plan(pins, &group, request, &limits),
             None => (None, false),
         };
+        request.group = Some(group);
         // The server has closed it, or said something that nobody asked for, since the last answer. If this request was there
         // already, nobody has waited since then, and only a look into the socket tells.
         let ended = pin.take_if(|pin| {
@@ -201,72 +169,103 @@ impl Forward<'_> {
         });
         if let Some(pin) = ended {
             self.client.worker.end_pin(pin, EndReason::UpstreamClosed);
-            return None;
+            return Err(Finished::Close);
+        }
+        if let Some(pin) = &pin {
+            let server = pin.connection().peer_name();
+            request.attempts.push(Attempt::new(server, request.started));
         }
         let shared = pin.is_none() && credentials.is_none() && !tainted;
         let has_body = !matches!(request.head.framing, Framing::None | Framing::Length(0));
-        Some(Way {
-            pin,
+        let way = Way {
             // Where nothing is pinned, what carries credentials is closed after its answer.
-            binds: limits.filter(|_| binds),
+            binds: binds && limits.is_some(),
             shared,
             repeatable: shared && !has_body && self.is_repeatable(request),
-        })
+        };
+        Ok((pin, way))
     }
 
     /// A clean connection for this request: everybody's, or a pin from now on.
-    fn carrier(
-        &self,
-        pins: &Pins<Upstream>,
-        group: &Group,
-        mut upstream: Upstream,
-        binds: Option<Limits>,
-    ) -> Carrier {
-        let Some(limits) = binds else {
+    fn carrier(&self, pins: &Pins<Upstream>, mut upstream: Box<Upstream>, way: Way) -> Carrier {
+        if !way.binds {
             return Carrier::Clean(upstream);
-        };
-        upstream.pin_limits = limits;
-        let (opened, requests) = (upstream.opened, upstream.requests);
-        let worker = self.client.worker;
+        }
+        // None only if a reload took them away since: the login that has begun is finished all the same.
+        let limits = upstream.group.ntlm.get().or(self.location.proxy.ntlm);
+        upstream.pin_limits = upstream.group.shared_limits(&limits.unwrap_or_default());
+        let (group, opened, requests) = (upstream.group.id, upstream.opened, upstream.requests);
+        let worker = &self.client.worker;
         worker.counters.pins_created.add(1);
-        Carrier::Pin(pins.bind(upstream, group.id, worker.next_pin_id(), opened, requests))
+        Carrier::Pin(pins.bind(*upstream, group, worker.next_pin_id(), opened, requests))
     }
 
-    /// Notes that the request is about to be sent. Whether the connection served another one before.
-    fn note_sending(&self, on: &mut Carrier, request: &mut Request) -> bool {
-        let reused = on.upstream().requests > 0;
-        on.upstream_mut().requests += 1;
+    /// Notes that the request is about to be sent. Also says whether the connection served another one before.
+    fn board<'a>(
+        &'a self,
+        pins: &Pins<Upstream>,
+        request: &mut Request,
+        way: Way,
+        on: &mut Carrier,
+    ) -> (Exchange<'a>, bool) {
+        let upstream = on.upstream_mut();
+        let reused = upstream.requests > 0;
+        upstream.requests += 1;
         if let Carrier::Pin(pin) = on {
             request.pin = Some(PinFacts {
                 id: pin.id(),
                 state: pin.state(),
-                age: pin.age(Instant::now()),
+                age: pin.age(request.started),
                 requests: pin.requests(),
             });
         }
-        reused
+        let exchange = Exchange {
+            forward: self,
+            pinned: matches!(on, Carrier::Pin(_)),
+            other_pins: !pins.is_empty(),
+            may_retry: way.repeatable && self.may_try_another(request),
+        };
+        (exchange, reused)
     }
 
-    /// Counts a server's failure, and says whether the request may be sent once more.
-    fn may_repeat(
+    /// What becomes of a request whose exchange failed. The connection is closed.
+    fn recover(
         &self,
-        way: &Way,
-        tries: &mut Tries,
-        reused: bool,
         request: &mut Request,
-        on: &Carrier,
-        failure: &UpstreamFailure,
-    ) -> bool {
+        way: Way,
+        on: Carrier,
+        reused: bool,
+        failed: Failed,
+    ) -> Recovery {
+        let Failed::Upstream(failure) = failed else {
+            let reason = match failed {
+                Failed::ClientGone => EndReason::ClientClosed,
+                _ => EndReason::Error,
+            };
+            let finished = self.fail(request, failed);
+            self.abandon(on, reason);
+            return Recovery::Over(finished);
+        };
         // A connection that served before may be closed at the very moment it is used, pooled or pinned: no failure of the
         // server's, and the pool ends.
         let closed = reused && failure.is_broken();
-        self.note_failure(request, on.upstream(), failure, !closed);
+        self.note_failure(request, on.upstream(), &failure, !closed);
         if way.shared && closed {
-            tries.servers.pop();
+            request.tried.pop();
         }
-        way.repeatable
-            && self.may_try_another(request, &tries.servers, tries.began)
-            && failure.is_named_by(&self.location.proxy.next_upstream)
+        let again = way.repeatable
+            && self.may_try_another(request)
+            && failure.is_named_by(&self.location.proxy.next_upstream);
+        self.abandon(on, failure.end_reason());
+        if again {
+            return Recovery::Again;
+        }
+        let finished = Finished::Answer(failure.status());
+        if failure.is_broken() {
+            Recovery::Broken(finished)
+        } else {
+            Recovery::Over(finished)
+        }
     }
 
     /// Asks the pins how the request travels, and ends what has to end first: on the pin that is returned, or on a clean
@@ -275,13 +274,14 @@ impl Forward<'_> {
         &self,
         pins: &mut Pins<Upstream>,
         group: &Rc<Group>,
-        credentials: Option<Credentials>,
+        request: &Request,
         limits: &Limits,
     ) -> (Option<Pinned<Upstream>>, bool) {
-        let (ended, binds) = match pins.plan(group.id, credentials, limits, Instant::now()) {
+        let (ended, binds) = match pins.plan(group.id, request.credentials, limits, request.started)
+        {
             Plan::OnPin(mut pin) => {
                 pin.connection_mut().leave_idle();
-                pin.connection_mut().pin_limits = *limits;
+                pin.connection_mut().pin_limits = group.shared_limits(limits);
                 return (Some(pin), false);
             }
             Plan::Bind { ended } => (ended, true),
@@ -303,7 +303,7 @@ impl Forward<'_> {
         shared: bool,
         answered: Answered,
     ) -> bool {
-        let now = Instant::now();
+        let now = now();
         match on {
             Carrier::Pin(pin) if answered.upstream_reusable => {
                 let no_persistence = answered.persistent_auth_false;
@@ -318,7 +318,7 @@ impl Forward<'_> {
                     facts.state = pin.state();
                 }
                 if pin.state() == State::Established {
-                    self.client.worker.rest(pin, self.key);
+                    self.client.worker.rest(pin, self.client.key);
                 }
             }
             Carrier::Pin(pin) => {
@@ -364,8 +364,8 @@ impl Forward<'_> {
     }
 
     /// Ends a request that came to no answer of a server.
-    fn fail(&self, request: &mut Request, failed: Failed, on: Option<Carrier>) -> Finished {
-        let (reason, finished) = match failed {
+    fn fail(&self, request: &mut Request, failed: Failed) -> Finished {
+        match failed {
             Failed::ClientGone => {
                 self.client.worker.counters.client_aborts.add(1);
                 self.client.log(
@@ -376,16 +376,12 @@ impl Forward<'_> {
                 if request.status == 0 {
                     request.status = 499;
                 }
-                (EndReason::ClientClosed, Finished::Close)
+                Finished::Close
             }
-            Failed::Cut => (EndReason::Error, Finished::Close),
-            Failed::Upstream(failure) => (failure.end_reason(), Finished::Answer(failure.status())),
-            Failed::Body(error) => (EndReason::Error, self.body_failed(request, error)),
-        };
-        if let Some(on) = on {
-            self.abandon(on, reason);
+            Failed::Cut => Finished::Close,
+            Failed::Upstream(failure) => Finished::Answer(failure.status()),
+            Failed::Body(error) => self.body_failed(request, error),
         }
-        finished
     }
 
     fn body_failed(&self, request: &Request, error: RelayError) -> Finished {

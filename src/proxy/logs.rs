@@ -25,23 +25,23 @@ impl ClientRef<'_> {
             format!("http://{server}{}", String::from_utf8_lossy(target))
         });
         let context = Context {
-            client: Some(&self.facts.address),
+            client: Some(&self.address),
             server: Some(&self.settings.config().http.servers[request.server].name),
             request: Some(request.line()),
             upstream: upstream.as_ref().map(|text| text as &dyn fmt::Display),
             host: (!host.is_empty()).then_some(host),
         };
-        log.log(level, Some(self.facts.number), &context, message);
+        log.log(level, Some(self.number), &context, message);
     }
 
     /// Writes an error log line about the connection.
     pub(super) fn log_connection(&self, level: Level, message: fmt::Arguments<'_>) {
         let context = Context {
-            client: Some(&self.facts.address),
+            client: Some(&self.address),
             ..Context::default()
         };
         let log = &self.settings.deployment.main_log;
-        log.log(level, Some(self.facts.number), &context, message);
+        log.log(level, Some(self.number), &context, message);
     }
 
     /// Counts a request that is over, and writes its access log lines.
@@ -61,7 +61,7 @@ impl ClientRef<'_> {
             if is_wanted(log, &view) {
                 let mut access = self.worker.access.borrow_mut();
                 access.append(file, &log.format, &view);
-                flush_soon(self.worker);
+                flush_soon(&self.worker);
             }
         }
     }

@@ -2,20 +2,26 @@
 
 use std::cell::{Cell, OnceCell};
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use smallvec::SmallVec;
+
+use crate::balance::PeerIndex;
 use crate::config::model::{LocationIndex, ServerIndex};
 use crate::http::body::BodyReader;
 use crate::http::head::Framing;
 use crate::http::request::{RequestHead, shown_line};
 use crate::http::response::ResponseHead;
 use crate::http::rewrite::Rewrite;
-use crate::net::{ClientAddress, Socket};
+use crate::net::{ClientAddress, Socket, now};
 use crate::pin::{Credentials, State};
 
+use super::destination::Replaced;
+use super::exchange::Upload;
 use super::relay::End;
-use super::slot::{Slot, Timer};
+use super::slot::{Slot, SlotKey, Timer};
 use super::upstream::Group;
 use super::variables::View;
 use super::worker::{Settings, Worker};
@@ -23,32 +29,66 @@ use super::worker::{Settings, Worker};
 /// Room for a head that is kept for the next request.
 const KEPT_BYTES: usize = 16 << 10;
 
-/// What is known of a client connection.
-pub(super) struct ClientFacts {
+/// A client connection without its pins: what those see of it who serve a request on it.
+pub(super) struct Connection {
+    pub(super) worker: Rc<Worker>,
+    pub(super) key: SlotKey,
+    pub(super) slot: Rc<Slot>,
+    pub(super) socket: Socket,
     /// `$connection`
     pub(super) number: u64,
     pub(super) address: ClientAddress,
     /// The address it connected to, looked up when first asked for.
-    pub(super) local: OnceCell<Option<SocketAddr>>,
+    pub(super) local: OnceCell<Option<Box<SocketAddr>>>,
     pub(super) accepted: Instant,
     /// `$connection_requests`
     pub(super) requests: u64,
     /// Source and destination that a PROXY header named.
-    pub(super) proxied: Option<(SocketAddr, SocketAddr)>,
+    pub(super) proxied: Option<Box<(SocketAddr, SocketAddr)>>,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.worker.slots.remove(self.key);
+    }
 }
 
 /// One try to have the request answered by a server.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(super) struct Attempt {
     /// The server, or the group's name if there was none to try.
     pub(super) server: Rc<str>,
     pub(super) status: u16,
-    pub(super) connected: Option<Duration>,
-    pub(super) header: Option<Duration>,
-    pub(super) response: Option<Duration>,
+    /// When the request had been sent, or as much of it as could be at once.
+    pub(super) sent_at: Instant,
+    pub(super) connected_ms: Option<u32>,
+    pub(super) header_ms: Option<u32>,
+    pub(super) response_ms: Option<u32>,
     pub(super) sent: u64,
     pub(super) received: u64,
     pub(super) body_received: u64,
+}
+
+impl Attempt {
+    pub(super) fn new(server: Rc<str>, now: Instant) -> Self {
+        Self {
+            server,
+            status: 0,
+            sent_at: now,
+            connected_ms: None,
+            header_ms: None,
+            response_ms: None,
+            sent: 0,
+            received: 0,
+            body_received: 0,
+        }
+    }
+
+    /// Milliseconds from `sent_at` to `now`.
+    pub(super) fn ms_until(&self, now: Instant) -> u32 {
+        let ms = now.saturating_duration_since(self.sent_at).as_millis();
+        u32::try_from(ms).unwrap_or(u32::MAX)
+    }
 }
 
 /// What `$pin_…` show.
@@ -60,6 +100,34 @@ pub(super) struct PinFacts {
     pub(super) requests: u64,
 }
 
+/// A response's head. Few of a worker's requests have one at any time, so that its memory is warm when one is needed.
+#[derive(Default)]
+pub(super) struct Response {
+    /// As it came; empty if the front answers itself.
+    pub(super) bytes: Vec<u8>,
+    pub(super) head: ResponseHead,
+    /// As the client gets it.
+    pub(super) rewrite: Rewrite,
+    /// `rewrite` is complete.
+    pub(super) written: bool,
+}
+
+impl Response {
+    /// Makes it ready for the next response and keeps the allocations.
+    pub(super) fn reset(&mut self) {
+        clear_bytes(&mut self.bytes);
+        self.head.clear();
+        self.rewrite.clear();
+        self.written = false;
+    }
+}
+
+/// Forgets what was received and keeps the allocation, but for that of a huge token.
+fn clear_bytes(bytes: &mut Vec<u8>) {
+    bytes.clear();
+    bytes.shrink_to(KEPT_BYTES);
+}
+
 /// One request, from its head to its log line. Reused by the worker, so that a warmed-up request allocates nothing.
 pub(super) struct Request {
     /// The head as it came.
@@ -67,11 +135,8 @@ pub(super) struct Request {
     pub(super) head: RequestHead,
     /// Where in its body the request is.
     pub(super) body: BodyReader,
-    /// The response head as it came, empty before it does.
-    pub(super) response_bytes: Vec<u8>,
-    pub(super) response: ResponseHead,
-    /// The head that is sent: first the request's, then the response's.
-    pub(super) rewrite: Rewrite,
+    /// The response's head, once there is one.
+    pub(super) response: Option<Box<Response>>,
     /// Normalised path.
     pub(super) path: Vec<u8>,
     /// Host without port, lower case.
@@ -87,11 +152,14 @@ pub(super) struct Request {
     pub(super) credentials: Option<Credentials>,
     pub(super) group: Option<Rc<Group>>,
     pub(super) pin: Option<PinFacts>,
-    pub(super) attempts: Vec<Attempt>,
-    /// The target that goes upstream, where it is not the client's.
+    pub(super) attempts: SmallVec<[Attempt; 1]>,
+    /// Servers that were tried, by their places in the balancer.
+    pub(super) tried: SmallVec<[PeerIndex; 2]>,
+    /// The client connection may go on after this request, as far as the request and the limits say.
+    pub(super) may_keep: bool,
+    /// What becomes of the target on its way upstream, and the target that goes there where it is not the client's.
+    pub(super) replaced: Replaced,
     pub(super) upstream_target: Option<Vec<u8>>,
-    /// `rewrite` holds the head that the client gets; before, it is the request's.
-    pub(super) head_written: bool,
     /// Status sent to the client, 0 before.
     pub(super) status: u16,
     /// Bytes sent to the client, and those of them that are body.
@@ -102,7 +170,7 @@ pub(super) struct Request {
     /// `$pipe`: its head was there before the answer to the request before it was complete.
     pub(super) pipelined: bool,
     /// `$request_id`, made when first asked for.
-    pub(super) id: OnceCell<[u8; 32]>,
+    pub(super) id: OnceCell<Box<[u8; 32]>>,
 }
 
 impl Request {
@@ -111,23 +179,23 @@ impl Request {
             bytes: Vec::new(),
             head: RequestHead::default(),
             body: BodyReader::new(Framing::None),
-            response_bytes: Vec::new(),
-            response: ResponseHead::default(),
-            rewrite: Rewrite::default(),
+            response: None,
             path: Vec::new(),
             host: Vec::new(),
             captures: Vec::new(),
             user: Vec::new(),
             server: 0,
             location: 0,
-            started: Instant::now(),
+            started: now(),
             client: ClientAddress::Unix,
             credentials: None,
             group: None,
             pin: None,
-            attempts: Vec::new(),
+            attempts: SmallVec::new(),
+            tried: SmallVec::new(),
+            may_keep: false,
+            replaced: Replaced::Nothing,
             upstream_target: None,
-            head_written: false,
             status: 0,
             sent: Cell::new(0),
             body_sent: Cell::new(0),
@@ -137,34 +205,66 @@ impl Request {
         }
     }
 
-    /// Makes it ready for the next request and keeps the allocations.
+    /// Lets go of what others count or of what is large, once everything about it is said.
+    pub(super) fn retire(&mut self) {
+        self.group = None;
+        clear_bytes(&mut self.bytes);
+    }
+
+    /// Makes a retired one ready for the next request and keeps the allocations. Not before it is needed: its memory has to
+    /// come into the cache then anyway.
     pub(super) fn reset(&mut self) {
-        for bytes in [&mut self.bytes, &mut self.response_bytes] {
-            bytes.clear();
-            // One huge token shall not be remembered for ever.
-            bytes.shrink_to(KEPT_BYTES);
-        }
         // Its spans belong to the bytes, and bytes that never become a head are shown in logs, too.
         self.head.clear();
-        self.response.clear();
-        self.rewrite.clear();
         self.body = BodyReader::new(Framing::None);
         self.path.clear();
         self.host.clear();
         self.captures.clear();
         self.user.clear();
         self.credentials = None;
-        self.group = None;
         self.pin = None;
         self.attempts.clear();
+        self.tried.clear();
+        self.may_keep = false;
+        self.replaced = Replaced::Nothing;
         self.upstream_target = None;
-        self.head_written = false;
         self.status = 0;
         self.sent.set(0);
         self.body_sent.set(0);
         self.body_received.set(0);
         self.pipelined = false;
         self.id.take();
+    }
+
+    /// Notes what of it went upstream: `bytes` of the last attempt, and how far its body is, should the front answer itself.
+    pub(super) fn sent_up(&mut self, body: BodyReader, upload: &Upload, bytes: u64) {
+        self.body = body;
+        self.body_received.set(upload.body_bytes.get());
+        if let Some(attempt) = self.attempts.last_mut() {
+            attempt.sent += bytes;
+        }
+    }
+
+    /// Notes what of the answer went down since it was noted last: body bytes, and all bytes.
+    pub(super) fn sent_down(&mut self, body: u64, all: u64, now: Instant) {
+        self.sent.set(self.sent.get() + all);
+        self.body_sent.set(self.body_sent.get() + body);
+        if let Some(attempt) = self.attempts.last_mut() {
+            attempt.response_ms = Some(attempt.ms_until(now));
+            attempt.body_received += body;
+            attempt.received += body;
+        }
+    }
+
+    /// The response's head; an empty one before it is there.
+    pub(super) fn response(&self) -> &Response {
+        static NONE: Response = Response {
+            bytes: Vec::new(),
+            head: ResponseHead::EMPTY,
+            rewrite: Rewrite::EMPTY,
+            written: false,
+        };
+        self.response.as_deref().unwrap_or(&NONE)
     }
 
     /// Assigns a variable of `set` or a named capture.
@@ -194,23 +294,28 @@ impl Request {
 
     /// The value of a response field as the server sent it, for `$upstream_http_NAME`.
     pub(super) fn upstream_field(&self, name: &str) -> Option<&[u8]> {
-        if self.response_bytes.is_empty() {
+        let response = self.response();
+        if response.bytes.is_empty() {
             return None;
         }
-        self.response
-            .field(&self.response_bytes, name)
-            .map(|span| span.of(&self.response_bytes))
+        let found = response.head.field(&response.bytes, name);
+        found.map(|span| span.of(&response.bytes))
     }
 }
 
-/// The client connection that a request came by, for those who serve it.
+/// The client connection that a request came by, for those who serve it, and the configuration that they serve it by.
 #[derive(Clone, Copy)]
 pub(super) struct ClientRef<'a> {
-    pub(super) worker: &'a Rc<Worker>,
+    pub(super) connection: &'a Connection,
     pub(super) settings: &'a Settings,
-    pub(super) slot: &'a Slot,
-    pub(super) socket: &'a Socket,
-    pub(super) facts: &'a ClientFacts,
+}
+
+impl Deref for ClientRef<'_> {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        self.connection
+    }
 }
 
 impl<'a> ClientRef<'a> {
@@ -228,8 +333,8 @@ impl<'a> ClientRef<'a> {
     /// The client's end of a relay.
     pub(super) fn end(&self, timer: Timer, timeout: Duration) -> End<'a> {
         End {
-            socket: self.socket,
-            slot: self.slot,
+            socket: &self.connection.socket,
+            slot: &self.connection.slot,
             timer,
             timeout,
             watched: None,

@@ -2,7 +2,6 @@
 
 use std::cell::Cell;
 use std::task::Poll;
-use std::time::Instant;
 
 use crate::config::model::Level;
 use crate::http::body::BodyReader;
@@ -11,14 +10,14 @@ use crate::http::refusal::Refusal;
 use crate::http::response::Asked;
 use crate::http::rewrite::{self, Slices};
 use crate::http::scan::{HeadScanner, Scan};
-use crate::net::Loan;
+use crate::net::{Loan, now};
 use crate::observe::cause::Cause;
 
 use super::exchange::{Answered, Exchange, Upload};
 use super::failure::{Failed, UpstreamFailure};
 use super::fields;
 use super::relay::{End, Relay, RelayError};
-use super::request::Request;
+use super::request::{Request, Response};
 use super::slot::{TimedOut, Timer};
 use super::upstream::Upstream;
 
@@ -33,47 +32,177 @@ const RESPONSE_LIMITS: HeadLimits = HeadLimits {
     underscores: true,
 };
 
-/// Bytes of the server: still lent, or kept because they came in pieces. `at` is where those behind the head begin.
-struct Received {
-    lent: Option<Loan>,
+/// A response whose final head did not come by the first receive, and whole.
+#[derive(Default)]
+struct Arriving {
+    scanner: HeadScanner,
+    /// What was received of it.
     kept: Vec<u8>,
-    at: usize,
+    /// `kept` was not looked at yet.
+    unscanned: bool,
+    informational: usize,
 }
 
-impl Received {
-    fn bytes(&self) -> &[u8] {
-        self.lent.as_deref().unwrap_or(&self.kept)
-    }
+/// How far a response is.
+enum Progress {
+    /// More bytes are needed.
+    Starved,
+    /// An informational head is in `Request::response`, to be passed on.
+    Informational,
+    /// 101; these bytes came behind it.
+    Switched(Vec<u8>),
+    /// All of it went out.
+    Over(Answered),
+    /// Its beginning went out.
+    Begun(Box<Remaining>),
+}
 
-    fn behind(&self) -> &[u8] {
-        &self.bytes()[self.at..]
-    }
+/// What is left of a response after the first send.
+struct Remaining {
+    /// What the socket did not take.
+    left: Vec<u8>,
+    /// What came of the body and is not done with.
+    behind: Vec<u8>,
+    /// Where in the body the response is.
+    reader: BodyReader,
+    client_reusable: bool,
 }
 
 impl Exchange<'_> {
     /// Relays the final response, and informational ones before it.
-    pub(super) async fn respond(
+    #[allow(clippy::manual_async_fn)] // its future would hold each argument twice
+    pub(super) fn respond(
         &self,
         upstream: &Upstream,
         request: &mut Request,
         asked: Asked,
         upload: &Upload,
-    ) -> Result<Answered, Failed> {
-        let began = Instant::now();
-        let client = End {
-            // A client that has sent its request is heard of again only when it leaves.
+    ) -> impl Future<Output = Result<Answered, Failed>> {
+        async move {
+            if let Some(attempt) = request.attempts.last_mut() {
+                attempt.sent_at = now();
+            }
+            let mut arriving: Option<Box<Arriving>> = None;
+            loop {
+                let unscanned = arriving.as_ref().is_some_and(|head| head.unscanned);
+                let loan = match unscanned {
+                    true => None,
+                    false => match self.receive(upstream, upload).await {
+                        Ok(received) => Some(received?),
+                        // An upload may take as long as it moves.
+                        Err(TimedOut) if !upload.over.get() => continue,
+                        Err(TimedOut) => {
+                            return Err(Failed::Upstream(UpstreamFailure::ReadTimedOut));
+                        }
+                    },
+                };
+                // Boxed: what most responses do not need.
+                match self.look(upstream, request, asked, upload, &mut arriving, loan)? {
+                    Progress::Over(answered) => return Ok(answered),
+                    Progress::Starved => {}
+                    Progress::Begun(remaining) => {
+                        let rest = self.relay_rest(upstream, request, upload, remaining);
+                        return Box::pin(rest).await;
+                    }
+                    Progress::Informational if request.head.version == Version::Http11 => {
+                        Box::pin(self.pass_informational(request, upload)).await?;
+                    }
+                    Progress::Informational => {}
+                    Progress::Switched(behind) => {
+                        return Box::pin(self.begin_tunnel(request, upload, behind)).await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The client as it is answered: one that has sent its request is heard of again only when it leaves.
+    pub(super) fn client_end<'a>(&'a self, upload: &'a Upload) -> End<'a> {
+        End {
             watched: Some(&upload.over),
             ..self
                 .client
                 .end(Timer::ClientWrite, self.location.client.send_timeout)
+        }
+    }
+
+    /// Looks at the bytes that came, in the loan or kept before, and carries out what they say.
+    fn look(
+        &self,
+        upstream: &Upstream,
+        request: &mut Request,
+        asked: Asked,
+        upload: &Upload,
+        arriving: &mut Option<Box<Arriving>>,
+        loan: Option<Loan>,
+    ) -> Result<Progress, Failed> {
+        let lent = loan.as_deref().unwrap_or_default();
+        let mut scanner = HeadScanner::default();
+        let (scanner, received) = match arriving.as_deref_mut() {
+            None => (&mut scanner, lent),
+            Some(arriving) => {
+                arriving.kept.extend_from_slice(lent);
+                arriving.unscanned = false;
+                (&mut arriving.scanner, &arriving.kept[..])
+            }
         };
-        let received = self
-            .final_head(upstream, request, asked, upload, client)
-            .await?;
-        let status = request.response.status;
+        let (start, end) = match scanner.scan(received, &RESPONSE_LIMITS) {
+            Scan::Complete { start, end } => (start, end),
+            Scan::Refused(refusal) => return Err(Failed::invalid_head(refusal)),
+            Scan::Incomplete => {
+                // The first piece is scanned again with the second one.
+                arriving.get_or_insert_with(|| {
+                    Box::new(Arriving {
+                        kept: lent.to_vec(),
+                        ..Arriving::default()
+                    })
+                });
+                return Ok(Progress::Starved);
+            }
+        };
+        let worker = &self.client.worker;
+        let response = request
+            .response
+            .get_or_insert_with(|| worker.take_response());
+        response.bytes.clear();
+        response.bytes.extend_from_slice(&received[start..end]);
+        let parsed = response
+            .head
+            .parse(&response.bytes, &RESPONSE_LIMITS, asked);
+        parsed.map_err(Failed::invalid_head)?;
+        let status = response.head.status;
+        if let Some(attempt) = request.attempts.last_mut() {
+            attempt.received += end as u64;
+        }
+        let behind = &received[end..];
+        if status == 101 || !(100..200).contains(&status) {
+            return self.answer(upstream, request, upload, behind);
+        }
+        if status == 100 {
+            upload.continued.set(true);
+        }
+        let behind = behind.to_vec();
+        let arriving = arriving.get_or_insert_default();
+        arriving.informational += 1;
+        if arriving.informational > INFORMATIONAL_MAX {
+            return Err(Failed::invalid_head(Refusal::TooManyInformational));
+        }
+        (arriving.kept, arriving.unscanned) = (behind, true);
+        Ok(Progress::Informational)
+    }
+
+    /// Sends the final head, which is in `request.response`, with the first bytes of the body.
+    fn answer(
+        &self,
+        upstream: &Upstream,
+        request: &mut Request,
+        upload: &Upload,
+        behind: &[u8],
+    ) -> Result<Progress, Failed> {
+        let (now, status) = (now(), request.response().head.status);
         if let Some(attempt) = request.attempts.last_mut() {
             attempt.status = status;
-            attempt.header = Some(began.elapsed());
+            attempt.header_ms = Some(attempt.ms_until(now));
         }
         if self.may_retry && self.location.proxy.next_upstream.statuses.contains(&status) {
             return Err(Failed::Upstream(UpstreamFailure::Status(status)));
@@ -83,182 +212,167 @@ impl Exchange<'_> {
             if !self.switches_as_asked(request) {
                 return Err(Failed::invalid_head(Refusal::SwitchUnasked));
             }
-            let behind = received.behind().to_vec();
-            drop(received);
-            return self.begin_tunnel(request, client, &behind).await;
+            return Ok(Progress::Switched(behind.to_vec()));
         }
         // A body that nobody takes any more, or that may not come, leaves the client's next bytes unclear.
-        let body_lost = !upload.over.get() && !request.response.keep_alive || upload.is_held_back();
+        let body_lost =
+            !upload.over.get() && !request.response().head.keep_alive || upload.is_held_back();
         let client_reusable = !body_lost && self.client_reusable(request);
         self.write_response(request, client_reusable);
         request.status = status;
         let (moved, sent) = (Cell::new(0), Cell::new(0));
-        let read_timeout = self.location.proxy.read_timeout;
-        let mut relay = Relay {
-            from: self.upstream_end(upstream, Timer::UpstreamRead, read_timeout),
-            to: client,
-            reader: BodyReader::new(request.response.framing),
-            chunked: request.response.framing == Framing::Chunked
-                && request.head.version == Version::Http11,
-            max_bytes: u64::MAX,
-            moved: &moved,
-            sent: &sent,
+        let reader = BodyReader::new(request.response().head.framing);
+        let mut relay = self.down(upstream, request, upload, reader, &moved, &sent);
+        let forwarded = {
+            let mut slices = Slices::new();
+            let response = request.response();
+            response.rewrite.slices(&response.bytes, 0, &mut slices);
+            relay.forward(behind, &slices)
         };
-        let relayed = relay_with_head(&mut relay, request, received).await;
-        request.sent.set(request.sent.get() + sent.get());
-        request.body_sent.set(moved.get());
-        if let Some(attempt) = request.attempts.last_mut() {
-            attempt.response = Some(began.elapsed());
-            attempt.body_received = moved.get();
-            attempt.received += moved.get();
+        let reader = relay.reader;
+        request.sent_down(moved.get(), sent.get(), now);
+        let (consumed, _, left) = forwarded.map_err(|error| self.cut(request, error))?;
+        let behind = &behind[consumed..];
+        if left.is_empty() && reader.is_done() {
+            let nothing_behind = behind.is_empty();
+            return Ok(Progress::Over(answered(
+                request,
+                client_reusable,
+                nothing_behind,
+            )));
         }
-        let nothing_behind = relayed.map_err(|error| self.cut(request, error))?;
-        Ok(Answered {
-            upstream_reusable: request.response.keep_alive && nothing_behind,
+        Ok(Progress::Begun(Box::new(Remaining {
+            left,
+            behind: behind.to_vec(),
+            reader,
             client_reusable,
-            persistent_auth_false: request.response.persistent_auth_false,
-            body_coming: false,
-        })
+        })))
     }
 
-    /// Reads heads until the final one is in `request`, and passes informational ones on. Returns what came with it.
-    async fn final_head(
+    /// Sends the rest of a response.
+    async fn relay_rest(
         &self,
         upstream: &Upstream,
         request: &mut Request,
-        asked: Asked,
         upload: &Upload,
-        client: End<'_>,
-    ) -> Result<Received, Failed> {
-        let mut scanner = HeadScanner::default();
-        let mut received = Received {
-            lent: None,
-            kept: Vec::new(),
-            at: 0,
+        remaining: Box<Remaining>,
+    ) -> Result<Answered, Failed> {
+        let Remaining {
+            left,
+            mut behind,
+            reader,
+            client_reusable,
+        } = *remaining;
+        let (moved, sent) = (Cell::new(0), Cell::new(0));
+        let mut relay = self.down(upstream, request, upload, reader, &moved, &sent);
+        let relayed = async {
+            relay.to.send(&left).await?;
+            relay.run(&mut behind).await
         };
-        let mut informational = 0;
-        loop {
-            let (start, end) = match scanner.scan(received.bytes(), &RESPONSE_LIMITS) {
-                Scan::Complete { start, end } => (start, end),
-                Scan::Refused(refusal) => return Err(Failed::invalid_head(refusal)),
-                Scan::Incomplete => {
-                    // Nothing is kept of the loan across the wait but a copy.
-                    if let Some(lent) = received.lent.take() {
-                        received.kept.extend_from_slice(&lent);
-                    }
-                    let loan = self.receive(upstream, upload).await?;
-                    if received.kept.is_empty() {
-                        received.lent = Some(loan);
-                    } else {
-                        received.kept.extend_from_slice(&loan);
-                    }
-                    continue;
-                }
-            };
-            received.at = end;
-            request.response_bytes.clear();
-            request
-                .response_bytes
-                .extend_from_slice(&received.bytes()[start..end]);
-            request
-                .response
-                .parse(&request.response_bytes, &RESPONSE_LIMITS, asked)
-                .map_err(Failed::invalid_head)?;
-            if let Some(attempt) = request.attempts.last_mut() {
-                attempt.received += end as u64;
-            }
-            let status = request.response.status;
-            if status == 101 || !(100..200).contains(&status) {
-                return Ok(received);
-            }
-            informational += 1;
-            if informational > INFORMATIONAL_MAX {
-                return Err(Failed::invalid_head(Refusal::TooManyInformational));
-            }
-            if status == 100 {
-                upload.continued.set(true);
-            }
-            received = Received {
-                kept: received.behind().to_vec(),
-                lent: None,
-                at: 0,
-            };
-            scanner = HeadScanner::default();
-            if request.head.version == Version::Http11 {
-                self.pass_informational(request, client).await?;
-            }
+        let relayed = relayed.await;
+        request.sent_down(moved.get(), sent.get(), now());
+        relayed.map_err(|error| self.cut(request, error))?;
+        Ok(answered(request, client_reusable, behind.is_empty()))
+    }
+
+    /// The body's way down.
+    fn down<'a>(
+        &'a self,
+        upstream: &'a Upstream,
+        request: &Request,
+        upload: &'a Upload,
+        reader: BodyReader,
+        moved: &'a Cell<u64>,
+        sent: &'a Cell<u64>,
+    ) -> Relay<'a> {
+        let read_timeout = self.location.proxy.read_timeout;
+        Relay {
+            from: self.upstream_end(upstream, Timer::UpstreamRead, read_timeout),
+            to: self.client_end(upload),
+            reader,
+            chunked: request.response().head.framing == Framing::Chunked
+                && request.head.version == Version::Http11,
+            max_bytes: u64::MAX,
+            moved,
+            sent,
         }
     }
 
     /// Waits for the server's next bytes, or the client's leaving.
     ///
-    /// The server's time to answer begins when it has all of the request: an upload may take as long as it moves.
-    async fn receive(&self, upstream: &Upstream, upload: &Upload) -> Result<Loan, Failed> {
-        let (slot, timeout) = (self.client.slot, self.location.proxy.read_timeout);
-        let uploaded = &upload.over;
-        let mut counting = uploaded.get();
-        loop {
-            let wait = slot.timed(Timer::UpstreamRead, timeout, |cx| {
-                if upstream.socket.poll_readable(cx).is_ready() {
-                    return Poll::Ready(Ok(()));
+    /// The server's time to answer begins when it has all of the request.
+    fn receive(
+        &self,
+        upstream: &Upstream,
+        upload: &Upload,
+    ) -> impl Future<Output = Result<Result<Loan, Failed>, TimedOut>> {
+        let slot = &self.client.slot;
+        let mut counting = upload.over.get();
+        slot.timed(
+            Timer::UpstreamRead,
+            self.location.proxy.read_timeout,
+            move |cx| {
+                let failed = |failure| Poll::Ready(Err(Failed::Upstream(failure)));
+                while upstream.socket.poll_readable(cx).is_ready() {
+                    match upstream.socket.try_recv() {
+                        Ok(Some(loan)) if loan.is_empty() => {
+                            return failed(UpstreamFailure::Closed);
+                        }
+                        Ok(Some(loan)) => return Poll::Ready(Ok(loan)),
+                        Ok(None) => {}
+                        Err(error) => return failed(UpstreamFailure::Receive(error)),
+                    }
                 }
-                if uploaded.get() && self.client.socket.poll_gone(cx).is_ready() {
-                    return Poll::Ready(Err(Failed::ClientGone));
-                }
-                if uploaded.get() && !counting {
-                    counting = true;
-                    slot.arm(Timer::UpstreamRead, Instant::now() + timeout);
+                if upload.over.get() {
+                    if self.client.socket.poll_gone(cx).is_ready() {
+                        return Poll::Ready(Err(Failed::ClientGone));
+                    }
+                    if !counting {
+                        counting = true;
+                        self.client.slot.arm(
+                            Timer::UpstreamRead,
+                            now() + self.location.proxy.read_timeout,
+                        );
+                    }
                 }
                 Poll::Pending
-            });
-            match wait.await {
-                Ok(found) => found?,
-                Err(TimedOut) if !uploaded.get() => continue,
-                Err(TimedOut) => return Err(Failed::Upstream(UpstreamFailure::ReadTimedOut)),
-            }
-            match upstream.socket.try_recv() {
-                Ok(Some(loan)) if loan.is_empty() => {
-                    return Err(Failed::Upstream(UpstreamFailure::Closed));
-                }
-                Ok(Some(loan)) => return Ok(loan),
-                Ok(None) => {}
-                Err(error) => return Err(Failed::Upstream(UpstreamFailure::Receive(error))),
-            }
-        }
+            },
+        )
     }
 
     async fn pass_informational(
         &self,
         request: &mut Request,
-        client: End<'_>,
+        upload: &Upload,
     ) -> Result<(), Failed> {
+        let response = request.response.get_or_insert_default();
         rewrite::response(
-            &mut request.rewrite,
-            &request.response,
-            &request.response_bytes,
+            &mut response.rewrite,
+            &response.head,
+            &response.bytes,
             false,
             |_| false,
             |_| {},
         );
-        self.send_head(request, client).await
+        self.send_head(request, self.client_end(upload)).await
     }
 
-    /// Sends the head in `request.rewrite`, which was made of the response's.
+    /// Sends the head that goes to the client.
     pub(super) async fn send_head(&self, request: &Request, client: End<'_>) -> Result<(), Failed> {
         let left = {
             let mut slices = Slices::new();
-            let head = &request.response_bytes;
-            request.rewrite.slices(head, 0, &mut slices);
+            let response = request.response();
+            response.rewrite.slices(&response.bytes, 0, &mut slices);
             client.begin_send(&slices).map_err(|_| Failed::ClientGone)?
         };
-        let len = request.rewrite.len() as u64;
+        let len = request.response().rewrite.len() as u64;
         request.sent.set(request.sent.get() + len);
         client.send(&left).await.map_err(|_| Failed::ClientGone)
     }
 
     /// Whether the client connection may take another request after this response.
     fn client_reusable(&self, request: &Request) -> bool {
-        let response = &request.response;
+        let response = &request.response().head;
         let framed = match response.framing {
             Framing::UntilClose => false,
             Framing::Chunked => request.head.version == Version::Http11,
@@ -266,19 +380,20 @@ impl Exchange<'_> {
         };
         // A server that ends a pin's connection with this answer ends the client's too, as it would without a front.
         let login_ends = self.pinned && !response.keep_alive && !self.other_pins;
-        framed && self.may_keep && !login_ends && !self.client.slot.is_draining()
+        framed && request.may_keep && !login_ends && !self.client.slot.is_draining()
     }
 
     /// Prepares the final response head that goes to the client.
     fn write_response(&self, request: &mut Request, client_reusable: bool) {
         // Taken out, because what is added to it is made from the request.
-        let mut out = std::mem::take(&mut request.rewrite);
+        let mut out = std::mem::take(&mut request.response.get_or_insert_default().rewrite);
+        let Response { bytes, head, .. } = request.response();
         let (location, proxy) = (self.location, &self.location.proxy);
         let view = self.client.view(request);
         rewrite::response(
             &mut out,
-            &request.response,
-            &request.response_bytes,
+            head,
+            bytes,
             request.head.version == Version::Http11,
             |name| {
                 let mut hidden = proxy.hidden.iter();
@@ -289,12 +404,11 @@ impl Exchange<'_> {
                 fields::write_common(lines, location, &proxy.hidden);
                 fields::write_connection(lines, &request.head, &location.client, client_reusable);
                 fields::write_redirected(lines, &proxy.redirects, &view);
-                let status = request.response.status;
-                fields::write_added(lines, &location.add_headers, status, &view);
+                fields::write_added(lines, &location.add_headers, head.status, &view);
             },
         );
-        request.rewrite = out;
-        request.head_written = true;
+        let response = request.response.get_or_insert_default();
+        (response.rewrite, response.written) = (out, true);
     }
 
     /// Reports a response that could not be relayed to its end.
@@ -338,22 +452,13 @@ impl Exchange<'_> {
     }
 }
 
-/// Sends the head in `request.rewrite` with the first bytes of the body in one call, then the rest. Whether nothing came
-/// behind the body: bytes there belong to no request (rule 33).
-async fn relay_with_head(
-    relay: &mut Relay<'_>,
-    request: &Request,
-    received: Received,
-) -> Result<bool, RelayError> {
-    let (mut rest, left) = {
-        let mut slices = Slices::new();
-        let head = &request.response_bytes;
-        request.rewrite.slices(head, 0, &mut slices);
-        let (consumed, _, left) = relay.forward(received.behind(), &slices)?;
-        (received.behind()[consumed..].to_vec(), left)
-    };
-    drop(received);
-    relay.to.send(&left).await?;
-    relay.run(&mut rest).await?;
-    Ok(rest.is_empty())
+/// What is known of a response that went out to its end. Bytes behind its body belong to no request (rule 33).
+fn answered(request: &Request, client_reusable: bool, nothing_behind: bool) -> Answered {
+    let response = &request.response().head;
+    Answered {
+        upstream_reusable: response.keep_alive && nothing_behind,
+        client_reusable,
+        persistent_auth_false: response.persistent_auth_false,
+        body_coming: false,
+    }
 }

@@ -7,7 +7,7 @@ use crate::http::refusal::Refusal;
 use crate::http::target::normalize;
 use crate::net::ClientAddress;
 
-use super::request::{ClientFacts, ClientRef, Request};
+use super::request::{ClientRef, Request};
 use super::worker::Settings;
 
 /// What becomes of a request.
@@ -29,9 +29,7 @@ pub(super) fn route(
     listener: usize,
     request: &mut Request,
 ) -> Result<Routed, Refusal> {
-    let ClientRef {
-        settings, facts, ..
-    } = client;
+    let settings = client.settings;
     let http = &settings.config().http;
     let rendered = |request: &Request, value: &Template| {
         let mut rendered = Vec::new();
@@ -54,7 +52,7 @@ pub(super) fn route(
     let server = &http.servers[request.server];
     request.location = server.root;
     normalize(request.head.path.of(&request.bytes), &mut request.path)?;
-    request.client = real_client(settings, facts, request);
+    request.client = real_client(client, request);
     for (variable, value) in &server.sets {
         let value = rendered(request, value);
         Request::assign(&mut request.user, *variable, &value);
@@ -70,7 +68,7 @@ pub(super) fn route(
         });
     request.location = found.unwrap_or(server.root);
     let location = &http.locations[request.location];
-    request.client = real_client(settings, facts, request);
+    request.client = real_client(client, request);
     for (variable, value) in &location.sets {
         let value = rendered(request, value);
         Request::assign(&mut request.user, *variable, &value);
@@ -101,9 +99,9 @@ pub(super) fn returned<'a>(
 }
 
 /// The client's address as `real_ip_header` says it, if the connection's peer may say so.
-fn real_client(settings: &Settings, facts: &ClientFacts, request: &Request) -> ClientAddress {
-    let real_ip = &settings.config().http.locations[request.location].real_ip;
-    let trusted = match facts.address.ip() {
+fn real_client(client: ClientRef<'_>, request: &Request) -> ClientAddress {
+    let real_ip = &client.settings.config().http.locations[request.location].real_ip;
+    let trusted = match client.address.ip() {
         Some(ip) => real_ip
             .from
             .iter()
@@ -111,13 +109,14 @@ fn real_client(settings: &Settings, facts: &ClientFacts, request: &Request) -> C
         None => real_ip.from_unix,
     };
     if !trusted {
-        return facts.address;
+        return client.address;
     }
     let field = match &real_ip.header {
         RealIpHeader::ProxyProtocol => {
-            return facts
+            return client
                 .proxied
-                .map_or(facts.address, |(source, _)| ClientAddress::Inet(source));
+                .as_ref()
+                .map_or(client.address, |proxied| ClientAddress::Inet(proxied.0));
         }
         RealIpHeader::XRealIp => "x-real-ip",
         RealIpHeader::XForwardedFor => "x-forwarded-for",
@@ -138,5 +137,5 @@ fn real_client(settings: &Settings, facts: &ClientFacts, request: &Request) -> C
                 .or_else(|_| text.parse().map(|ip| std::net::SocketAddr::new(ip, 0)))
                 .ok()
         });
-    said.map_or(facts.address, ClientAddress::Inet)
+    said.map_or(client.address, ClientAddress::Inet)
 }

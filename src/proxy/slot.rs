@@ -4,13 +4,14 @@
 //! time has come.
 
 use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use slab::Slab;
 
+use crate::net::now;
 use crate::pin::GroupId;
 
 /// What is waited for, at most one wait of each kind at a time.
@@ -61,32 +62,33 @@ pub(super) struct Slot {
 
 impl Slot {
     /// Waits for `poll` to be ready, at most for `timeout`.
-    pub(super) async fn timed<T>(
+    pub(super) fn timed<T>(
         &self,
         timer: Timer,
         timeout: Duration,
         mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
-    ) -> Result<T, TimedOut> {
+    ) -> impl Future<Output = Result<T, TimedOut>> {
         let mut armed = false;
-        let result = poll_fn(|cx| {
-            if let Poll::Ready(value) = poll(cx) {
-                return Poll::Ready(Ok(value));
+        poll_fn(move |cx| {
+            let result = match poll(cx) {
+                Poll::Ready(value) => Ok(value),
+                Poll::Pending => {
+                    if !armed {
+                        armed = true;
+                        self.arm(timer, now() + timeout);
+                    }
+                    if !self.take_expired(timer) {
+                        self.remember(cx);
+                        return Poll::Pending;
+                    }
+                    Err(TimedOut)
+                }
+            };
+            if armed {
+                self.disarm(timer);
             }
-            if !armed {
-                armed = true;
-                self.arm(timer, Instant::now() + timeout);
-            }
-            if self.take_expired(timer) {
-                return Poll::Ready(Err(TimedOut));
-            }
-            self.remember(cx);
-            Poll::Pending
+            Poll::Ready(result)
         })
-        .await;
-        if armed {
-            self.disarm(timer);
-        }
-        result
     }
 
     /// Notes when a timer expires. What an abandoned wait of the same kind left behind is forgotten.

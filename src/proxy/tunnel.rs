@@ -10,7 +10,7 @@ use crate::http::body::BodyReader;
 use crate::http::head::Framing;
 use crate::http::rewrite;
 
-use super::exchange::{Answered, Exchange};
+use super::exchange::{Answered, Exchange, Upload};
 use super::failure::Failed;
 use super::fields;
 use super::relay::{End, Relay, RelayError};
@@ -37,10 +37,11 @@ impl Exchange<'_> {
 
     /// Whether a 101 switches to a protocol that the client asked for.
     pub(super) fn switches_as_asked(&self, request: &Request) -> bool {
-        let (Some(asked), Some(answered)) = (request.head.upgrade, request.response.upgrade) else {
+        let response = request.response();
+        let (Some(asked), Some(answered)) = (request.head.upgrade, response.head.upgrade) else {
             return false;
         };
-        let answered = answered.of(&request.response_bytes).trim_ascii();
+        let answered = answered.of(&response.bytes).trim_ascii();
         asked
             .of(&request.bytes)
             .split(|&b| b == b',')
@@ -51,29 +52,29 @@ impl Exchange<'_> {
     pub(super) async fn begin_tunnel(
         &self,
         request: &mut Request,
-        client: End<'_>,
-        behind: &[u8],
+        upload: &Upload,
+        behind: Vec<u8>,
     ) -> Result<Answered, Failed> {
-        let protocol = request
-            .response
-            .upgrade
-            .map(|span| span.of(&request.response_bytes).to_vec());
+        let response = request.response.get_or_insert_default();
+        let (bytes, head) = (&response.bytes, &response.head);
+        let protocol = head.upgrade.map(|span| span.of(bytes));
         rewrite::response(
-            &mut request.rewrite,
-            &request.response,
-            &request.response_bytes,
+            &mut response.rewrite,
+            head,
+            bytes,
             false,
             |_| false,
             |lines| {
                 lines.extend_from_slice(b"Connection: upgrade\r\nUpgrade: ");
-                lines.extend_from_slice(protocol.as_deref().unwrap_or_default());
+                lines.extend_from_slice(protocol.unwrap_or_default());
                 lines.extend_from_slice(b"\r\n");
             },
         );
+        response.written = true;
         request.status = 101;
-        request.head_written = true;
+        let client = self.client_end(upload);
         self.send_head(request, client).await?;
-        client.send(behind).await.map_err(|_| Failed::Cut)?;
+        client.send(&behind).await.map_err(|_| Failed::Cut)?;
         Ok(Answered {
             upstream_reusable: false,
             client_reusable: false,
@@ -95,7 +96,7 @@ impl Exchange<'_> {
         let mut up = one_way(
             self.client.end(Timer::ClientRead, NO_TIMEOUT),
             End {
-                source: Some(self.client.socket),
+                source: Some(&self.client.socket),
                 ..self.upstream_end(upstream, Timer::UpstreamWrite, proxy.send_timeout)
             },
             &up_moved,

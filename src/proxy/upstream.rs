@@ -53,11 +53,13 @@ pub(super) struct Group {
     pub(super) port: u16,
     pub(super) servers: RefCell<Rc<Servers>>,
     /// Idle clean connections to the present servers.
-    pub(super) pool: RefCell<Pool<PeerIndex, Upstream>>,
+    pub(super) pool: RefCell<Pool<PeerIndex, Box<Upstream>>>,
     pub(super) pool_limits: Cell<PoolLimits>,
     pub(super) hash_key: RefCell<Option<Template>>,
     /// The group's own `ntlm`.
     pub(super) ntlm: Cell<Option<pin::Limits>>,
+    /// The limits that the last request on a pin found, for all pins that have the same.
+    limits: RefCell<Rc<pin::Limits>>,
     /// Clients whose pin of this group is idle and established, the least recently used first.
     pub(super) idle_pins: RefCell<IdleOrder<SlotKey>>,
     /// Evictions since the last report of them, and when that was.
@@ -79,6 +81,7 @@ impl Group {
             pool_limits: Cell::new(group.pool),
             hash_key: RefCell::new(group.hash_key.clone()),
             ntlm: Cell::new(group.ntlm),
+            limits: RefCell::default(),
             idle_pins: RefCell::new(IdleOrder::default()),
             evictions: Cell::new(0),
             reported: Cell::new(None),
@@ -103,7 +106,7 @@ impl Group {
     }
 
     /// An idle clean connection to the peer that its server has not closed.
-    pub(super) fn reuse(&self, servers: &Rc<Servers>, peer: PeerIndex) -> Option<Upstream> {
+    pub(super) fn reuse(&self, servers: &Rc<Servers>, peer: PeerIndex) -> Option<Box<Upstream>> {
         if !Rc::ptr_eq(servers, &self.servers.borrow()) {
             return None;
         }
@@ -117,7 +120,7 @@ impl Group {
     }
 
     /// Gives a clean connection back for everybody's use, unless its servers are not the group's any more.
-    pub(super) fn keep(&self, mut upstream: Upstream, now: Instant) {
+    pub(super) fn keep(&self, mut upstream: Box<Upstream>, now: Instant) {
         upstream.rest();
         let closed = if Rc::ptr_eq(&upstream.servers, &self.servers.borrow()) {
             let (peer, opened, requests) = (upstream.peer, upstream.opened, upstream.requests);
@@ -142,6 +145,15 @@ impl Group {
             upstream.socket.peek() != Peek::Nothing
         });
         drop(gone);
+    }
+
+    /// The same limits in memory that pins share.
+    pub(super) fn shared_limits(&self, limits: &pin::Limits) -> Rc<pin::Limits> {
+        let mut shared = self.limits.borrow_mut();
+        if **shared != *limits {
+            *shared = Rc::new(*limits);
+        }
+        Rc::clone(&shared)
     }
 
     /// Counts an eviction, which [`Group::evictions_to_report`] tells of.
@@ -178,7 +190,7 @@ pub(super) struct Upstream {
     /// Requests that were sent on it.
     pub(super) requests: u64,
     /// The limits that the last request found, if it is a pin.
-    pub(super) pin_limits: pin::Limits,
+    pub(super) pin_limits: Rc<pin::Limits>,
     /// Its place in the group's list of idle pins.
     pub(super) idle: Option<IdleKey>,
 }
@@ -195,13 +207,13 @@ impl Upstream {
         bind: Option<std::net::IpAddr>,
         keepalive: bool,
         now: Instant,
-    ) -> io::Result<Self> {
+    ) -> io::Result<Box<Self>> {
         let socket = match &servers.peers[peer].1 {
             PeerAddress::Inet(address) => Socket::connect(*address, bind, keepalive)?,
             PeerAddress::Unix(path) => Socket::connect_unix(path)?,
         };
         group.connections.set(group.connections.get() + 1);
-        let mut upstream = Self {
+        let mut upstream = Box::new(Self {
             socket,
             group: Rc::clone(group),
             servers: Rc::clone(servers),
@@ -209,9 +221,9 @@ impl Upstream {
             opened: now,
             in_use: false,
             requests: 0,
-            pin_limits: pin::Limits::default(),
+            pin_limits: Rc::clone(&group.limits.borrow()),
             idle: None,
-        };
+        });
         upstream.use_it();
         Ok(upstream)
     }

@@ -13,7 +13,7 @@ use crate::net::ClientAddress;
 use crate::observe::time::with_now;
 use crate::pin::State;
 
-use super::request::{Attempt, ClientRef, Request};
+use super::request::{Attempt, ClientRef, Request, Response};
 
 /// Everything that variables can be asked about.
 pub(super) struct View<'a> {
@@ -58,12 +58,9 @@ fn seconds(out: &mut Vec<u8>, duration: Duration) -> bool {
 }
 
 impl View<'_> {
-    fn local(&self) -> Option<SocketAddr> {
-        *self
-            .client
-            .facts
-            .local
-            .get_or_init(|| self.client.socket.local_address())
+    fn local(&self) -> Option<&SocketAddr> {
+        let found = || self.client.socket.local_address().map(Box::new);
+        self.client.local.get_or_init(found).as_deref()
     }
 
     fn attempts(&self, out: &mut Vec<u8>, mut one: impl FnMut(&Attempt, &mut Vec<u8>)) -> bool {
@@ -76,9 +73,9 @@ impl View<'_> {
         !self.request.attempts.is_empty()
     }
 
-    fn times(&self, out: &mut Vec<u8>, time: impl Fn(&Attempt) -> Option<Duration>) -> bool {
-        self.attempts(out, |attempt, out| match time(attempt) {
-            Some(duration) => drop(seconds(out, duration)),
+    fn times(&self, out: &mut Vec<u8>, ms: impl Fn(&Attempt) -> Option<u32>) -> bool {
+        self.attempts(out, |attempt, out| match ms(attempt) {
+            Some(ms) => drop(seconds(out, Duration::from_millis(ms.into()))),
             None => out.push(b'-'),
         })
     }
@@ -95,14 +92,13 @@ impl View<'_> {
     }
 
     fn sent_field(&self, out: &mut Vec<u8>, name: &str) -> bool {
-        if !self.request.head_written {
+        let response = self.request.response();
+        if !response.written {
             return false;
         }
-        let mut head = Vec::with_capacity(self.request.rewrite.len());
+        let mut head = Vec::with_capacity(response.rewrite.len());
         let mut slices = crate::http::rewrite::Slices::new();
-        self.request
-            .rewrite
-            .slices(&self.request.response_bytes, 0, &mut slices);
+        response.rewrite.slices(&response.bytes, 0, &mut slices);
         slices
             .iter()
             .for_each(|slice| head.extend_from_slice(slice));
@@ -117,7 +113,7 @@ impl View<'_> {
     }
 
     fn request_id(&self) -> &[u8] {
-        self.request.id.get_or_init(|| {
+        &**self.request.id.get_or_init(|| {
             let mut id = [0; 32];
             let random: [u8; 16] = rand::random();
             for (pair, byte) in id.chunks_exact_mut(2).zip(random) {
@@ -126,7 +122,7 @@ impl View<'_> {
                     b"0123456789abcdef"[usize::from(byte & 15)],
                 ]);
             }
-            id
+            Box::new(id)
         })
     }
 }
@@ -134,21 +130,18 @@ impl View<'_> {
 impl Lookup for View<'_> {
     fn append(&self, variable: &Variable, out: &mut Vec<u8>) -> bool {
         let Self { client, request } = self;
-        let facts = client.facts;
         let head = &request.head;
         match variable {
             Variable::Http(name) => self.field(out, name, request.http_field(name)),
             Variable::SentHttp(name) => self.sent_field(out, name),
             Variable::UpstreamHttp(name) => self.field(out, name, request.upstream_field(name)),
             // The front's own answer took the place of the head that the fields are of.
-            Variable::UpstreamCookie(_) if request.response_bytes.is_empty() => false,
+            Variable::UpstreamCookie(_) if request.response().bytes.is_empty() => false,
             Variable::UpstreamCookie(name) => {
-                let found = request.response.fields.iter().find_map(|field| {
-                    let set = field
-                        .name
-                        .of(&request.response_bytes)
-                        .eq_ignore_ascii_case(b"set-cookie");
-                    set.then(|| set_cookie(field.value.of(&request.response_bytes), name))
+                let Response { bytes, head, .. } = request.response();
+                let found = head.fields.iter().find_map(|field| {
+                    let set = field.name.of(bytes).eq_ignore_ascii_case(b"set-cookie");
+                    set.then(|| set_cookie(field.value.of(bytes), name))
                         .flatten()
                 });
                 put(out, found)
@@ -211,23 +204,27 @@ impl Lookup for View<'_> {
                 }
                 true
             }
-            Variable::RealipRemoteAddr => show(out, facts.address),
-            Variable::RealipRemotePort => match facts.address {
+            Variable::RealipRemoteAddr => show(out, client.address),
+            Variable::RealipRemotePort => match client.address {
                 ClientAddress::Inet(address) => show(out, address.port()),
                 ClientAddress::Unix => false,
             },
-            Variable::ProxyProtocolAddr => facts
+            Variable::ProxyProtocolAddr => client
                 .proxied
-                .is_some_and(|(source, _)| show(out, source.ip())),
-            Variable::ProxyProtocolPort => facts
+                .as_ref()
+                .is_some_and(|from| show(out, from.0.ip())),
+            Variable::ProxyProtocolPort => client
                 .proxied
-                .is_some_and(|(source, _)| show(out, source.port())),
-            Variable::ProxyProtocolServerAddr => {
-                facts.proxied.is_some_and(|(_, to)| show(out, to.ip()))
-            }
-            Variable::ProxyProtocolServerPort => {
-                facts.proxied.is_some_and(|(_, to)| show(out, to.port()))
-            }
+                .as_ref()
+                .is_some_and(|from| show(out, from.0.port())),
+            Variable::ProxyProtocolServerAddr => client
+                .proxied
+                .as_ref()
+                .is_some_and(|to| show(out, to.1.ip())),
+            Variable::ProxyProtocolServerPort => client
+                .proxied
+                .as_ref()
+                .is_some_and(|to| show(out, to.1.port())),
             Variable::Scheme => put(out, Some(b"http")),
             Variable::Https => false,
             Variable::ServerName => show(
@@ -282,9 +279,9 @@ impl Lookup for View<'_> {
             }
             Variable::BytesSent => show(out, request.sent.get()),
             Variable::BodyBytesSent => show(out, request.body_sent.get()),
-            Variable::Connection => show(out, facts.number),
-            Variable::ConnectionRequests => show(out, facts.requests),
-            Variable::ConnectionTime => seconds(out, facts.accepted.elapsed()),
+            Variable::Connection => show(out, client.number),
+            Variable::ConnectionRequests => show(out, client.requests),
+            Variable::ConnectionTime => seconds(out, client.accepted.elapsed()),
             Variable::ContentLength => put(out, request.http_field("content-length")),
             Variable::ContentType => put(out, request.http_field("content-type")),
             Variable::Msec => seconds(
@@ -306,9 +303,9 @@ impl Lookup for View<'_> {
                 0 => out.push(b'-'),
                 status => drop(show(out, status)),
             }),
-            Variable::UpstreamResponseTime => self.times(out, |attempt| attempt.response),
-            Variable::UpstreamConnectTime => self.times(out, |attempt| attempt.connected),
-            Variable::UpstreamHeaderTime => self.times(out, |attempt| attempt.header),
+            Variable::UpstreamResponseTime => self.times(out, |attempt| attempt.response_ms),
+            Variable::UpstreamConnectTime => self.times(out, |attempt| attempt.connected_ms),
+            Variable::UpstreamHeaderTime => self.times(out, |attempt| attempt.header_ms),
             Variable::UpstreamBytesSent => self.attempts(out, |attempt, out| {
                 show(out, attempt.sent);
             }),

@@ -13,8 +13,8 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use crate::balance;
 use crate::config::Config;
 use crate::config::model::{self, Level, PeerAddress};
-use crate::http::head::HeadLimits;
-use crate::net::{self, Accepted, Bound, Listener};
+use crate::http::rewrite::Rewrite;
+use crate::net::{self, Accepted, Bound, Listener, now};
 use crate::observe::access_log::AccessBuffers;
 use crate::observe::cause::Cause;
 use crate::observe::counters::{Counters, stub_status};
@@ -24,7 +24,7 @@ use crate::pin::pins::Pinned;
 use crate::pin::{self, EndReason, GroupId};
 
 use super::client::Client;
-use super::request::Request;
+use super::request::{Request, Response};
 use super::slot::{SlotKey, Slots};
 use super::upstream::{Group, Upstream};
 
@@ -34,8 +34,8 @@ const ACCEPT_BATCH: usize = 64;
 /// How long a worker without descriptors waits before it accepts again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(250);
 
-/// Requests whose memory is kept for the next one.
-const REQUESTS_KEPT: usize = 256;
+/// Response heads whose memory is kept for the next one: most answers are over in the turn in which they begin.
+const RESPONSES_KEPT: usize = 64;
 
 /// Groups made for `proxy_pass` with variables, above which unused ones are forgotten.
 const NAMED_BY_REQUESTS_MAX: usize = 1000;
@@ -150,20 +150,10 @@ impl Settings {
             .position(|&known| known == id)
     }
 
-    /// Before a host is known, the default server's sizes hold.
-    pub(super) fn head_limits(&self, id: u64) -> HeadLimits {
-        self.default_server(id)
-            .map_or_else(HeadLimits::default, |server| server.head)
-    }
-
-    pub(super) fn header_timeout(&self, id: u64) -> Duration {
-        self.default_server(id)
-            .map_or(Duration::from_secs(60), |server| server.header_timeout)
-    }
-
-    fn default_server(&self, id: u64) -> Option<&model::Server> {
+    /// The server of a listener that answers where no name matches.
+    pub(super) fn default_server(&self, listener: usize) -> &model::Server {
         let http = &self.config().http;
-        Some(&http.servers[http.listeners[self.listener(id)?].names.default])
+        &http.servers[http.listeners[listener].names.default]
     }
 }
 
@@ -179,6 +169,12 @@ pub(super) struct Worker {
     // Boxed: a request moves from task to task, and is large.
     #[allow(clippy::vec_box)]
     requests: RefCell<Vec<Box<Request>>>,
+    /// The fewest that `requests` held since the last sweep: so many were needed by nobody.
+    spare_requests: Cell<usize>,
+    #[allow(clippy::vec_box)]
+    responses: RefCell<Vec<Box<Response>>>,
+    /// Where a request's head is prepared.
+    pub(super) rewrite: Cell<Rewrite>,
     pub(super) counters: Arc<Counters>,
     all_counters: Vec<Arc<Counters>>,
     pub(super) access: RefCell<AccessBuffers>,
@@ -204,8 +200,11 @@ impl Worker {
             settings: RefCell::new(empty),
             groups: RefCell::default(),
             next_group: Cell::new(0),
-            slots: Slots::new(Instant::now()),
+            slots: Slots::new(now()),
             requests: RefCell::default(),
+            spare_requests: Cell::new(0),
+            responses: RefCell::default(),
+            rewrite: Cell::default(),
             counters: Arc::clone(&setup.counters[setup.number]),
             all_counters: setup.counters.clone(),
             access: RefCell::default(),
@@ -308,7 +307,7 @@ impl Worker {
 
     /// Reports, once a second at the most, that connections cannot be made.
     fn complain(&self, level: Level, message: std::fmt::Arguments<'_>) {
-        let now = Instant::now();
+        let now = now();
         let last = self.complained.get();
         if last.is_none_or(|at| now.duration_since(at) >= Duration::from_secs(1)) {
             self.complained.set(Some(now));
@@ -322,8 +321,9 @@ impl Worker {
         loop {
             let pause = sweep_interval(self.settings.borrow().config());
             net::sleep(pause).await;
-            let now = Instant::now();
+            let now = now();
             self.slots.sweep(now);
+            self.free_spare_requests();
             let groups: Vec<Rc<Group>> = self.groups.borrow().values().cloned().collect();
             for group in &groups {
                 group.sweep(now);
@@ -355,6 +355,12 @@ impl Worker {
         Rc::clone(&self.settings.borrow())
     }
 
+    /// The same if it is another one than `known`.
+    pub(super) fn settings_unless(&self, known: &Rc<Settings>) -> Option<Rc<Settings>> {
+        let settings = self.settings.borrow();
+        (!Rc::ptr_eq(&settings, known)).then(|| Rc::clone(&settings))
+    }
+
     fn main_log(&self) -> Arc<ErrorLog> {
         Arc::clone(&self.settings.borrow().deployment.main_log)
     }
@@ -370,18 +376,42 @@ impl Worker {
 
     /// Memory for a request.
     pub(super) fn take_request(&self) -> Box<Request> {
-        self.requests
-            .borrow_mut()
-            .pop()
-            .unwrap_or_else(|| Box::new(Request::new()))
+        let mut requests = self.requests.borrow_mut();
+        let kept = requests.pop();
+        let left = requests.len().min(self.spare_requests.get());
+        self.spare_requests.set(left);
+        match kept {
+            Some(mut request) => {
+                request.reset();
+                request
+            }
+            None => Box::new(Request::new()),
+        }
     }
 
     pub(super) fn give_back(&self, mut request: Box<Request>) {
-        request.reset();
-        let mut requests = self.requests.borrow_mut();
-        if requests.len() < REQUESTS_KEPT {
-            requests.push(request);
+        if let Some(mut response) = request.response.take() {
+            response.reset();
+            let mut responses = self.responses.borrow_mut();
+            if responses.len() < RESPONSES_KEPT {
+                responses.push(response);
+            }
         }
+        request.retire();
+        self.requests.borrow_mut().push(request);
+    }
+
+    /// Memory for a response's head.
+    pub(super) fn take_response(&self) -> Box<Response> {
+        self.responses.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Frees the memory for requests that a whole interval between two sweeps did not need.
+    fn free_spare_requests(&self) {
+        let mut requests = self.requests.borrow_mut();
+        // Those that were used longest ago.
+        requests.drain(..self.spare_requests.get());
+        self.spare_requests.set(requests.len());
     }
 
     /// The group that a `proxy_pass` with variables named: one of the configuration, or an IP address with a port.
@@ -494,7 +524,7 @@ impl Worker {
 
     /// Warns, once a minute at the most, that idle logins had to go for others.
     fn report_evictions(&self, group: &Group, connections: usize) {
-        if let Some(count) = group.evictions_to_report(Instant::now()) {
+        if let Some(count) = group.evictions_to_report(now()) {
             let name = &group.name;
             self.main_log().note(
                 Level::Warn,

@@ -480,8 +480,7 @@ fn exchange_s_configuration_is_accepted_and_served() {
     let running = crate::prefix::Running::start(prefix.front(&[]));
     let address = eventually("the front listens", || {
         let log = prefix.error_log();
-        log.contains("workers on ")
-            .then(|| prefix.listening()[0])
+        log.contains("workers on ").then(|| prefix.listening()[0])
     });
     assert_eq!(get(address, "/").unwrap().0, 302);
     assert_eq!(get(address, "/favicon.ico").unwrap().0, 204);

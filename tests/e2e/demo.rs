@@ -29,8 +29,7 @@ fn one_line_serves_one_server() {
         let front = start(&["--listen", "127.0.0.1:0", "--upstream", &url, "--ntlm", "7"]);
         let address = eventually("it says where it listens", || {
             let said = front.stderr();
-            said.contains("workers on ")
-                .then(|| listening(&said)[0])
+            said.contains("workers on ").then(|| listening(&said)[0])
         });
         assert_eq!(get(address, "/whoami").unwrap(), (200, "anonymous".into()));
         let url = format!("http://{address}/private/whoami");
