@@ -21,14 +21,18 @@ pub struct Loan {
 }
 
 impl Loan {
-    /// Takes the worker's buffer and lets `fill` receive into it.
-    pub(super) fn fill<E>(fill: impl FnOnce(&mut [u8]) -> Result<usize, E>) -> Result<Self, E> {
+    /// Takes the worker's buffer and lets `fill` receive into its first `most` bytes.
+    pub(super) fn fill<E>(
+        most: usize,
+        fill: impl FnOnce(&mut [u8]) -> Result<usize, E>,
+    ) -> Result<Self, E> {
         let buffer = FREE
             .with_borrow_mut(Vec::pop)
             .unwrap_or_else(|| vec![0; SCRATCH_BYTES].into_boxed_slice());
         // The loan exists before `fill` runs, so that the buffer goes back when it fails.
         let mut loan = Self { buffer, len: 0 };
-        loan.len = fill(&mut loan.buffer)?;
+        let most = most.min(loan.buffer.len());
+        loan.len = fill(&mut loan.buffer[..most])?;
         Ok(loan)
     }
 }

@@ -152,13 +152,13 @@ impl Socket {
         self.readable.get()
     }
 
-    /// Receives what is there. `Ok(None)`: nothing now. An empty loan is the end of the stream.
+    /// Receives what is there, at most `most` bytes and [`super::SCRATCH_BYTES`]. `Ok(None)`: nothing now. An empty loan is the end of the stream.
     ///
     /// # Errors
     /// Those of `recv(2)`.
-    pub fn try_recv(&self) -> io::Result<Option<Loan>> {
+    pub fn try_recv(&self, most: usize) -> io::Result<Option<Loan>> {
         let mut asked = 0;
-        let received = Loan::fill(|buffer| {
+        let received = Loan::fill(most, |buffer| {
             asked = buffer.len();
             recv(self.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT)
         });
@@ -180,6 +180,11 @@ impl Socket {
         }
     }
 
+    /// Whether the last receive left something, as far as anybody knows.
+    pub fn may_hold_more(&self) -> bool {
+        self.readable.get()
+    }
+
     /// Says that a receive or `splice` found nothing more to take: the next look waits for the driver.
     pub fn found_empty(&self) {
         self.readable.set(false);
@@ -191,12 +196,16 @@ impl Socket {
         self.watch.found_full();
     }
 
-    /// Sends as much as the socket takes now; `Ok(0)`: nothing.
+    /// Sends as much as the socket takes now; `Ok(0)`: nothing. With `more`, the kernel may hold the last segment back, 200 ms
+    /// at the most, until it is filled: only for bytes that others follow at once.
     ///
     /// # Errors
     /// Those of `sendmsg(2)`; never a signal.
-    pub fn try_send(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+    pub fn try_send(&self, slices: &[IoSlice<'_>], more: bool) -> io::Result<usize> {
+        let mut flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+        if more {
+            flags |= MsgFlags::from_bits_retain(libc::MSG_MORE);
+        }
         match sendmsg::<()>(self.as_raw_fd(), slices, &[], flags, None) {
             Ok(n) => {
                 // Less than offered: there is no room now (true of stream sockets).

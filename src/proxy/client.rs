@@ -16,6 +16,7 @@ use crate::pin::{Credentials, EndReason, GroupId, Limits, Pinned, Pins, State};
 use super::answer::Body;
 use super::forward::{Finished, Forward};
 use super::proxy_header;
+use super::relay::HEAD_BYTES;
 use super::request::{ClientFacts, ClientRef, Request};
 use super::route::{Routed, returned, route};
 use super::slot::{Phase, Slot, SlotKey, Timer};
@@ -206,7 +207,7 @@ impl Client {
                 }
             }
             unscanned = false;
-            let received = self.socket.try_recv();
+            let received = self.socket.try_recv(HEAD_BYTES);
             match received {
                 Ok(None) => {}
                 Ok(Some(loan)) if !loan.is_empty() => {

@@ -102,6 +102,7 @@ impl Exchange<'_> {
             },
             moved: &upload.body_bytes,
             sent: &sent,
+            ahead: None,
         };
         // The first bytes of the body ride along with the head.
         let left = {
@@ -114,7 +115,7 @@ impl Exchange<'_> {
             }
             left
         };
-        let result = if left.is_empty() && relay.reader.is_done() {
+        let result = if left.is_empty() && relay.is_done() {
             upload.over.set(true);
             self.respond(upstream, request, asked, &upload).await
         } else {

@@ -17,7 +17,7 @@ use crate::observe::cause::Cause;
 use super::exchange::{Answered, Exchange, Upload};
 use super::failure::{Failed, UpstreamFailure};
 use super::fields;
-use super::relay::{End, Relay, RelayError};
+use super::relay::{End, HEAD_BYTES, Relay, RelayError};
 use super::request::Request;
 use super::slot::{TimedOut, Timer};
 use super::upstream::Upstream;
@@ -103,6 +103,7 @@ impl Exchange<'_> {
             max_bytes: u64::MAX,
             moved: &moved,
             sent: &sent,
+            ahead: None,
         };
         let relayed = relay_with_head(&mut relay, request, received).await;
         request.sent.set(request.sent.get() + sent.get());
@@ -216,7 +217,7 @@ impl Exchange<'_> {
                 Err(TimedOut) if !uploaded.get() => continue,
                 Err(TimedOut) => return Err(Failed::Upstream(UpstreamFailure::ReadTimedOut)),
             }
-            match upstream.socket.try_recv() {
+            match upstream.socket.try_recv(HEAD_BYTES) {
                 Ok(Some(loan)) if loan.is_empty() => {
                     return Err(Failed::Upstream(UpstreamFailure::Closed));
                 }
@@ -249,7 +250,9 @@ impl Exchange<'_> {
             let mut slices = Slices::new();
             let head = &request.response_bytes;
             request.rewrite.slices(head, 0, &mut slices);
-            client.begin_send(&slices).map_err(|_| Failed::ClientGone)?
+            client
+                .begin_send(&slices, false)
+                .map_err(|_| Failed::ClientGone)?
         };
         let len = request.rewrite.len() as u64;
         request.sent.set(request.sent.get() + len);
