@@ -10,10 +10,14 @@ use nix::unistd::pipe2;
 use super::Socket;
 
 /// Pipes kept per worker.
-const KEPT: usize = 64;
+const KEPT: usize = 16;
 
-/// What a pipe is asked to hold, in bytes; the kernel may refuse (`pipe-user-pages-soft`) and keeps 64 KiB then.
-const CAPACITY_BYTES: i32 = 256 << 10;
+/// What a pipe is asked to hold, in bytes.
+const CAPACITY_BYTES: i32 = 512 << 10;
+
+/// What a pipe holds if the kernel gives no more, in bytes. Once a user's pipes hold `pipe-user-pages-soft`, it gives 8 KiB, and
+/// copying costs less.
+const CAPACITY_BYTES_MIN: i32 = 64 << 10;
 
 thread_local! {
     static FREE: RefCell<Vec<(OwnedFd, OwnedFd)>> = const { RefCell::new(Vec::new()) };
@@ -39,8 +43,11 @@ impl Pipe {
             });
         }
         let (read, write) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
-        // A smaller pipe works as well, only with more turns.
-        let _ = fcntl(&write, FcntlArg::F_SETPIPE_SZ(CAPACITY_BYTES));
+        if fcntl(&write, FcntlArg::F_SETPIPE_SZ(CAPACITY_BYTES)).is_err()
+            && fcntl(&write, FcntlArg::F_GETPIPE_SZ)? < CAPACITY_BYTES_MIN
+        {
+            return Err(io::ErrorKind::OutOfMemory.into());
+        }
         Ok(Self {
             ends: Some((read, write)),
             held: 0,
@@ -63,27 +70,31 @@ impl Pipe {
             .take_bytes_ahead(|bytes| nix::unistd::write(write, &bytes[..bytes.len().min(len)]));
         let n = match ahead {
             Some(written) => written?,
-            None => splice(from, None, write, None, len, flags())?,
+            None => uninterrupted(|| splice(from, None, write, None, len, flags()))?,
         };
         self.held += n;
         Ok(n)
     }
 
-    /// Moves what the pipe holds into the socket. Never announces that more follows: nobody knows when it does, and the
-    /// kernel would hold the last, unfilled segment back for 200 ms.
+    /// Moves what the pipe holds into the socket. `more` is for a caller that sends something else at once when the pipe is
+    /// empty: without that, the kernel would hold the last, unfilled segment back for 200 ms.
     ///
     /// # Errors
     /// `WouldBlock` if the socket takes nothing now; `BrokenPipe` and the like if it is gone.
-    pub fn drain(&mut self, to: &Socket) -> io::Result<usize> {
+    pub fn drain(&mut self, to: &Socket, more: bool) -> io::Result<usize> {
         if !to.settle() {
             return Err(io::ErrorKind::WouldBlock.into());
         }
+        let mut flags = flags();
+        flags.set(SpliceFFlags::SPLICE_F_MORE, more);
         let (read, _) = self.ends();
-        let n = splice(read, None, to, None, self.held, flags()).inspect_err(|&error| {
-            if error == nix::Error::EAGAIN {
-                to.found_full();
-            }
-        })?;
+        let held = self.held;
+        let n =
+            uninterrupted(|| splice(read, None, to, None, held, flags)).inspect_err(|&error| {
+                if error == nix::Error::EAGAIN {
+                    to.found_full();
+                }
+            })?;
         self.held -= n;
         Ok(n)
     }
@@ -104,6 +115,16 @@ impl Drop for Pipe {
                 free.extend(self.ends.take());
             }
         });
+    }
+}
+
+/// A signal is no error.
+fn uninterrupted(mut call: impl FnMut() -> nix::Result<usize>) -> nix::Result<usize> {
+    loop {
+        match call() {
+            Err(nix::Error::EINTR) => {}
+            result => return result,
+        }
     }
 }
 

@@ -186,7 +186,7 @@ impl Reactor {
         }
     }
 
-    /// Takes the slices over to be sent at the end of this turn. `None`: the caller has to send directly, which is in order;
+    /// Takes the slices over to be sent at the end of this turn, unless `more` follow at once. `None`: the caller has to send directly, which is in order;
     /// `Some(0)`: there is no room now.
     ///
     /// # Errors
@@ -196,6 +196,7 @@ impl Reactor {
         key: Key,
         state: &State,
         slices: &[IoSlice<'_>],
+        more: bool,
     ) -> io::Result<Option<usize>> {
         if state.outgoing.queued().is_some() {
             self.flush();
@@ -206,7 +207,7 @@ impl Reactor {
             return Ok(Some(0));
         }
         let len = slices.iter().map(|slice| slice.len()).sum();
-        if len == 0 || len > SEND_BYTES_MAX {
+        if more || len == 0 || len > SEND_BYTES_MAX {
             return Ok(None);
         }
         let add = || self.registry.outgoing.borrow_mut().add(slices, len);

@@ -32,14 +32,18 @@ struct Scratch {
 }
 
 impl Loan {
-    /// Takes the worker's buffer and lets `fill` receive into it.
-    pub(super) fn fill<E>(fill: impl FnOnce(&mut [u8]) -> Result<usize, E>) -> Result<Self, E> {
+    /// Takes the worker's buffer and lets `fill` receive into its first `most` bytes.
+    pub(super) fn fill<E>(
+        most: usize,
+        fill: impl FnOnce(&mut [u8]) -> Result<usize, E>,
+    ) -> Result<Self, E> {
         let buffer = FREE
             .with_borrow_mut(Vec::pop)
             .unwrap_or_else(|| vec![0; SCRATCH_BYTES].into_boxed_slice());
         // It exists before `fill` runs, so that the buffer goes back when that fails.
         let mut scratch = Scratch { buffer, len: 0 };
-        scratch.len = fill(&mut scratch.buffer)?;
+        let most = most.min(scratch.buffer.len());
+        scratch.len = fill(&mut scratch.buffer[..most])?;
         Ok(Self(Lent::Scratch(scratch)))
     }
 

@@ -153,16 +153,17 @@ impl Socket {
         self.watch.is_readable()
     }
 
-    /// Receives what is there. `Ok(None)`: nothing now. An empty loan is the end of the stream.
+    /// Receives what is there, at most `most` bytes (what the driver has received already comes whole) and
+    /// [`super::SCRATCH_BYTES`]. `Ok(None)`: nothing now. An empty loan is the end of the stream.
     ///
     /// # Errors
     /// Those of `recv(2)`.
-    pub fn try_recv(&self) -> io::Result<Option<Loan>> {
+    pub fn try_recv(&self, most: usize) -> io::Result<Option<Loan>> {
         if let Some(loan) = self.watch.take_ahead()? {
             return Ok(Some(loan));
         }
         let mut asked = 0;
-        let received = Loan::fill(|buffer| {
+        let received = Loan::fill(most, |buffer| {
             asked = buffer.len();
             recv(self.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT)
         });
@@ -182,6 +183,11 @@ impl Socket {
             Err(nix::Error::EINTR) => Ok(None),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Whether the last receive left something, as far as anybody knows.
+    pub fn may_hold_more(&self) -> bool {
+        self.watch.is_readable()
     }
 
     /// Says that a receive or `splice` found nothing more to take: the next look waits for the driver.
@@ -208,15 +214,19 @@ impl Socket {
     }
 
     /// Sends as much as the socket takes now; `Ok(0)`: nothing. As with the kernel's own queue, what was taken may be on its
-    /// way yet, and a failure shows at the next call or by receiving.
+    /// way yet, and a failure shows at the next call or by receiving. With `more`, the kernel may hold the last segment back,
+    /// 200 ms at the most, until it is filled: only for bytes that others follow at once.
     ///
     /// # Errors
     /// Those of `sendmsg(2)`; never a signal.
-    pub fn try_send(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        if let Some(sent) = self.watch.send(slices)? {
+    pub fn try_send(&self, slices: &[IoSlice<'_>], more: bool) -> io::Result<usize> {
+        if let Some(sent) = self.watch.send(slices, more)? {
             return Ok(sent);
         }
-        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+        let mut flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+        if more {
+            flags |= MsgFlags::from_bits_retain(libc::MSG_MORE);
+        }
         match sendmsg::<()>(self.as_raw_fd(), slices, &[], flags, None) {
             Ok(n) => {
                 // Less than offered: there is no room now (true of stream sockets).

@@ -90,7 +90,7 @@ async fn pair() -> (Socket, Socket) {
 
 async fn send(socket: &Socket, mut bytes: &[u8]) {
     loop {
-        let n = socket.try_send(&[IoSlice::new(bytes)]).unwrap();
+        let n = socket.try_send(&[IoSlice::new(bytes)], false).unwrap();
         bytes = &bytes[n..];
         if bytes.is_empty() {
             return;
@@ -103,7 +103,7 @@ async fn send(socket: &Socket, mut bytes: &[u8]) {
 async fn receive(socket: &Socket) -> Vec<u8> {
     loop {
         poll_fn(|cx| socket.poll_readable(cx)).await;
-        if let Some(loan) = socket.try_recv().unwrap() {
+        if let Some(loan) = socket.try_recv(crate::net::SCRATCH_BYTES).unwrap() {
             return loan.to_vec();
         }
     }

@@ -117,13 +117,13 @@ impl Watch {
         self.state.ahead.has_failed() || self.state.outgoing.has_failed()
     }
 
-    /// Takes the bytes over to be sent at the end of this turn. `None`: they have to be sent directly, which is in order;
+    /// Takes the bytes over to be sent at the end of this turn, unless `more` follow at once. `None`: they have to be sent directly, which is in order;
     /// `Some(0)`: nothing can be sent now.
     ///
     /// # Errors
     /// Those that an earlier send met.
-    pub(super) fn send(&self, slices: &[IoSlice<'_>]) -> io::Result<Option<usize>> {
-        reactor(|reactor| reactor.send(self.key, &self.state, slices)).unwrap_or(Ok(None))
+    pub(super) fn send(&self, slices: &[IoSlice<'_>], more: bool) -> io::Result<Option<usize>> {
+        reactor(|reactor| reactor.send(self.key, &self.state, slices, more)).unwrap_or(Ok(None))
     }
 
     /// Has everything reach the kernel that is queued for the descriptor. False if there are bytes that it has no room for.

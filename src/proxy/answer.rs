@@ -7,7 +7,7 @@ use crate::http::answer::{page, reason};
 use crate::http::body::Event;
 use crate::http::head::Framing;
 use crate::http::request::Method;
-use crate::net::now;
+use crate::net::{SCRATCH_BYTES, now};
 
 use super::client::Client;
 use super::fields;
@@ -179,7 +179,7 @@ impl Client {
             if wait.await.is_err() {
                 return false;
             }
-            match self.socket.try_recv() {
+            match self.socket.try_recv(SCRATCH_BYTES) {
                 Ok(Some(loan)) if loan.is_empty() => return false,
                 Ok(Some(loan)) => {
                     self.buffered.extend_from_slice(&loan);

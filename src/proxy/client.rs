@@ -17,6 +17,7 @@ use crate::pin::{Credentials, EndReason, GroupId, Limits, Pinned, Pins, State};
 use super::answer::Body;
 use super::forward::{Finished, Forward};
 use super::proxy_header;
+use super::relay::HEAD_BYTES;
 use super::request::{ClientRef, Connection, Request};
 use super::route::{Routed, returned, route};
 use super::slot::{Phase, Timer};
@@ -229,7 +230,7 @@ impl Client {
                 }
             }
             unscanned = false;
-            let received = self.socket.try_recv();
+            let received = self.socket.try_recv(HEAD_BYTES);
             match received {
                 Ok(None) => {}
                 Ok(Some(loan)) if !loan.is_empty() => {

@@ -14,6 +14,7 @@ use crate::http::refusal::Refusal;
 use crate::http::request::Method;
 use crate::http::response::Asked;
 use crate::http::rewrite::{self, Rewrite, Slices, Target};
+use crate::net::Pipe;
 
 use super::failure::Failed;
 use super::fields;
@@ -81,6 +82,8 @@ struct Remaining {
     left: Vec<u8>,
     /// Where in the body the request is.
     reader: BodyReader,
+    /// What comes next of it, taken from its source already.
+    ahead: Option<Pipe>,
     /// Bytes that went out.
     sent: u64,
 }
@@ -141,15 +144,21 @@ impl Exchange<'_> {
             }
             left
         };
-        let reader = relay.reader;
+        let (reader, ahead) = (relay.reader, relay.ahead);
         self.client.worker.rewrite.set(rewrite);
-        if left.is_empty() && reader.is_done() {
+        if left.is_empty() && reader.is_done() && ahead.is_none() {
             upload.over.set(true);
             request.sent_up(reader, upload, sent.get());
             return Ok((asked, None));
         }
         let sent = sent.get();
-        Ok((asked, Some(Box::new(Remaining { left, reader, sent }))))
+        let remaining = Remaining {
+            left,
+            reader,
+            ahead,
+            sent,
+        };
+        Ok((asked, Some(Box::new(remaining))))
     }
 
     /// Sends the rest of the request and relays the response at once.
@@ -162,9 +171,15 @@ impl Exchange<'_> {
         upload: &Upload,
         remaining: Box<Remaining>,
     ) -> Result<Answered, Failed> {
-        let Remaining { left, reader, sent } = *remaining;
+        let Remaining {
+            left,
+            reader,
+            ahead,
+            sent,
+        } = *remaining;
         let sent = Cell::new(sent);
         let mut relay = self.up(upstream, request, reader, upload, &sent);
+        relay.ahead = ahead;
         let up = async {
             relay.to.send(&left).await?;
             relay.run(buffered).await
@@ -200,6 +215,7 @@ impl Exchange<'_> {
             },
             moved: &upload.body_bytes,
             sent,
+            ahead: None,
         }
     }
 

@@ -17,6 +17,10 @@ use super::slot::{Slot, Timer};
 /// Body bytes that are known to come without framing between them are spliced from this many on, in bytes.
 const SPLICE_MIN: u64 = 32 << 10;
 
+/// Where a head is expected, or the size of the next large chunk, no more than this is received at once: what is received is
+/// copied, and the body behind it may be worth a pipe.
+pub(super) const HEAD_BYTES: usize = 16 << 10;
+
 /// Bytes that one relay moves before it lets the worker's other tasks run.
 const TURN_BYTES: usize = 1 << 20;
 
@@ -61,7 +65,7 @@ impl End<'_> {
         while !bytes.is_empty() {
             let sent = self
                 .socket
-                .try_send(&[IoSlice::new(bytes)])
+                .try_send(&[IoSlice::new(bytes)], false)
                 .map_err(RelayError::Sink)?;
             bytes = &bytes[sent..];
             if !bytes.is_empty() {
@@ -71,10 +75,17 @@ impl End<'_> {
         Ok(())
     }
 
-    /// Sends as much of `slices` as the socket takes now. What is left is returned as a copy, so that the caller can give the
-    /// slices' buffers back before it waits.
-    pub(super) fn begin_send(&self, slices: &[IoSlice<'_>]) -> Result<Vec<u8>, RelayError> {
-        let mut sent = self.socket.try_send(slices).map_err(RelayError::Sink)?;
+    /// Sends as much of `slices` as the socket takes now; with `more`, others follow at once. What is left is returned as a copy,
+    /// so that the caller can give the slices' buffers back before it waits.
+    pub(super) fn begin_send(
+        &self,
+        slices: &[IoSlice<'_>],
+        more: bool,
+    ) -> Result<Vec<u8>, RelayError> {
+        let mut sent = self
+            .socket
+            .try_send(slices, more)
+            .map_err(RelayError::Sink)?;
         let mut left = Vec::new();
         for slice in slices {
             let skip = sent.min(slice.len());
@@ -124,6 +135,9 @@ pub(super) struct Relay<'a> {
     pub(super) moved: &'a Cell<u64>,
     /// Bytes that went out, framing counted.
     pub(super) sent: &'a Cell<u64>,
+    /// What comes next, taken from the source already, so that the bytes before it need not go out by themselves. If the body
+    /// goes out in chunks, it is the rest of the one that they began.
+    pub(super) ahead: Option<Pipe>,
 }
 
 /// The data found in one piece of input, and what surrounds it.
@@ -135,12 +149,23 @@ struct Batch {
 }
 
 impl Relay<'_> {
+    /// Whether all of the body went to the receiver.
+    pub(super) fn is_done(&self) -> bool {
+        self.reader.is_done() && self.ahead.is_none()
+    }
+
     /// Moves the whole body. `pending` holds bytes of the source that were received already; at the end, those that are behind
     /// the body.
     pub(super) async fn run(&mut self, pending: &mut Vec<u8>) -> Result<(), RelayError> {
         let mut turn = 0;
         let mut starved = pending.is_empty();
-        while !self.reader.is_done() {
+        let mut spliced = false;
+        while !self.is_done() {
+            if let Some(pipe) = self.ahead.take() {
+                self.splice(pipe, true).await?;
+                spliced = true;
+                continue;
+            }
             if turn >= TURN_BYTES {
                 turn = 0;
                 give_way().await;
@@ -151,31 +176,44 @@ impl Relay<'_> {
                 starved = needs_more;
                 turn += consumed;
                 self.to.send(&left).await?;
-            } else if pending.is_empty()
-                && self.splices()
-                && let Ok(pipe) = Pipe::take()
-            {
-                self.splice(pipe).await?;
+                continue;
+            }
+            let splices = pending.is_empty() && self.splices(0);
+            self.source(if splices {
+                Socket::poll_spliceable
             } else {
-                self.source(Socket::poll_readable).await?;
-                let Some(loan) = self.from.socket.try_recv().map_err(RelayError::Source)? else {
-                    continue;
-                };
-                if loan.is_empty() {
-                    self.reader.closed().map_err(|_| RelayError::CutShort)?;
-                    return Ok(());
-                }
-                turn += loan.len();
-                if pending.is_empty() {
-                    let (consumed, needs_more, left) = self.forward(&loan, &[])?;
-                    pending.extend_from_slice(&loan[consumed..]);
-                    starved = needs_more;
-                    drop(loan);
-                    self.to.send(&left).await?;
-                } else {
-                    pending.extend_from_slice(&loan);
-                    starved = false;
-                }
+                Socket::poll_readable
+            })
+            .await?;
+            if splices && let Ok(pipe) = Pipe::take() {
+                self.splice(pipe, false).await?;
+                spliced = true;
+                continue;
+            }
+            // Between large chunks: little more than the size of the next one.
+            let most = match self.reader.data_left() {
+                Some(0) if spliced => HEAD_BYTES,
+                _ => SCRATCH_BYTES,
+            };
+            spliced = false;
+            let received = self.from.socket.try_recv(most);
+            let Some(loan) = received.map_err(RelayError::Source)? else {
+                continue;
+            };
+            if loan.is_empty() {
+                self.reader.closed().map_err(|_| RelayError::CutShort)?;
+                return Ok(());
+            }
+            turn += loan.len();
+            if pending.is_empty() {
+                let (consumed, needs_more, left) = self.forward(&loan, &[])?;
+                pending.extend_from_slice(&loan[consumed..]);
+                starved = needs_more;
+                drop(loan);
+                self.to.send(&left).await?;
+            } else {
+                pending.extend_from_slice(&loan);
+                starved = false;
             }
         }
         if pending.is_empty() {
@@ -193,11 +231,15 @@ impl Relay<'_> {
         before: &[IoSlice<'_>],
     ) -> Result<(usize, bool, Vec<u8>), RelayError> {
         let batch = self.batch(input)?;
+        if batch.starved {
+            self.look_ahead(batch.len as u64);
+        }
         let mut header = [0; CHUNK_HEADER_MAX];
         let mut slices: Slices<'_> = before.iter().map(|slice| IoSlice::new(slice)).collect();
-        if batch.len > 0 {
+        let ahead = self.ahead.as_ref().map_or(0, Pipe::held);
+        if batch.len + ahead > 0 {
             if self.chunked {
-                let n = chunk_header(batch.len as u64, &mut header);
+                let n = chunk_header((batch.len + ahead) as u64, &mut header);
                 slices.push(IoSlice::new(&header[..n]));
             }
             slices.extend(
@@ -206,7 +248,7 @@ impl Relay<'_> {
                     .iter()
                     .map(|&(start, end)| IoSlice::new(&input[start..end])),
             );
-            if self.chunked {
+            if self.chunked && ahead == 0 {
                 slices.push(IoSlice::new(b"\r\n"));
             }
         }
@@ -216,7 +258,7 @@ impl Relay<'_> {
         let left = if slices.is_empty() {
             Vec::new()
         } else {
-            self.to.begin_send(&slices)?
+            self.to.begin_send(&slices, ahead > 0)?
         };
         self.count(
             batch.len as u64,
@@ -264,56 +306,84 @@ impl Relay<'_> {
         self.sent.set(self.sent.get() + all);
     }
 
-    /// Whether what comes next is worth a pipe.
-    fn splices(&self) -> bool {
-        match self.reader.data_left() {
-            Some(left) => left >= SPLICE_MIN && self.moved.get() + left <= self.max_bytes,
-            // Of unknown length: worth it once it has shown to be long.
-            None => self.moved.get() >= SCRATCH_BYTES as u64,
+    /// Whether what comes next is worth a pipe, when `unsent` bytes before it have not been counted yet.
+    fn splices(&self, unsent: u64) -> bool {
+        self.reader.data_left().is_some_and(|left| {
+            left >= SPLICE_MIN && self.moved.get() + unsent + left <= self.max_bytes
+        })
+    }
+
+    /// Takes what the source holds behind the bytes that are about to be sent, if that is worth a pipe. A body that ends with
+    /// its connection is spliced as long as more of it is there than one receive brings.
+    fn look_ahead(&mut self, unsent: u64) {
+        let until_close = self.reader.data_left().is_none();
+        if !self.from.socket.may_hold_more() || !until_close && !self.splices(unsent) {
+            return;
+        }
+        let Ok(mut pipe) = Pipe::take() else {
+            return;
+        };
+        // The end and errors are met again when it is their turn.
+        if self.fill(&mut pipe).is_ok_and(|n| n > 0) {
+            self.ahead = Some(pipe);
         }
     }
 
-    /// Moves the data that is known to come next through a pipe.
-    async fn splice(&mut self, mut pipe: Pipe) -> Result<(), RelayError> {
-        let mut left = self.reader.data_left().unwrap_or(u64::MAX);
-        if self.chunked {
-            let mut header = [0; CHUNK_HEADER_MAX];
-            let n = chunk_header(left, &mut header);
-            self.to.send(&header[..n]).await?;
-            self.count(0, n as u64);
-        }
+    /// Moves what the source holds of the data that comes next into an empty pipe.
+    fn fill(&mut self, pipe: &mut Pipe) -> io::Result<usize> {
+        let left = self.reader.data_left().unwrap_or(u64::MAX);
+        let len = usize::try_from(left).unwrap_or(usize::MAX).min(TURN_BYTES);
+        let n = pipe.fill(self.from.socket, len)?;
+        self.reader.skip(n as u64);
+        Ok(n)
+    }
+
+    /// Moves what the pipe holds to the receiver, and then, through the pipe, what the source holds of the data that comes
+    /// next. The pipe is not kept while the source is waited for. `begun` if it holds the rest of a chunk that was begun.
+    async fn splice(&mut self, mut pipe: Pipe, mut begun: bool) -> Result<(), RelayError> {
         let mut turn = 0;
-        while left > 0 || pipe.held() > 0 {
+        loop {
+            turn += pipe.held();
+            self.empty(&mut pipe, begun).await?;
+            begun = false;
+            if self.reader.data_left() == Some(0) {
+                return Ok(());
+            }
             if turn >= TURN_BYTES {
                 turn = 0;
                 give_way().await;
             }
-            if pipe.held() == 0 {
-                let len = usize::try_from(left).unwrap_or(usize::MAX).min(TURN_BYTES);
-                match pipe.fill(self.from.socket, len) {
-                    Ok(0) => {
-                        self.reader.closed().map_err(|_| RelayError::CutShort)?;
-                        return Ok(());
-                    }
-                    Ok(n) => {
-                        left -= n as u64;
-                        turn += n;
-                        self.reader.skip(n as u64);
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        self.from.socket.found_empty();
-                        self.source(Socket::poll_spliceable).await?;
-                    }
-                    Err(error) => return Err(RelayError::Source(error)),
+            match self.fill(&mut pipe) {
+                Ok(0) => return self.reader.closed().map_err(|_| RelayError::CutShort),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.from.socket.found_empty();
+                    return Ok(());
                 }
-            } else {
-                match pipe.drain(self.to.socket) {
-                    Ok(n) => self.count(n as u64, n as u64),
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        self.to.writable().await?
-                    }
-                    Err(error) => return Err(RelayError::Sink(error)),
+                Err(error) => return Err(RelayError::Source(error)),
+            }
+        }
+    }
+
+    /// Moves all that the pipe holds to the receiver; if the body goes out in chunks, as one, or as the rest of one.
+    async fn empty(&mut self, pipe: &mut Pipe, begun: bool) -> Result<(), RelayError> {
+        if pipe.held() == 0 {
+            return Ok(());
+        }
+        if self.chunked && !begun {
+            let mut header = [0; CHUNK_HEADER_MAX];
+            let n = chunk_header(pipe.held() as u64, &mut header);
+            let left = self.to.begin_send(&[IoSlice::new(&header[..n])], true)?;
+            self.count(0, n as u64);
+            self.to.send(&left).await?;
+        }
+        while pipe.held() > 0 {
+            match pipe.drain(self.to.socket, self.chunked) {
+                Ok(n) => self.count(n as u64, n as u64),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.to.writable().await?;
                 }
+                Err(error) => return Err(RelayError::Sink(error)),
             }
         }
         if self.chunked {

@@ -10,13 +10,13 @@ use crate::http::refusal::Refusal;
 use crate::http::response::Asked;
 use crate::http::rewrite::{self, Slices};
 use crate::http::scan::{HeadScanner, Scan};
-use crate::net::{Loan, now};
+use crate::net::{Loan, Pipe, now};
 use crate::observe::cause::Cause;
 
 use super::exchange::{Answered, Exchange, Upload};
 use super::failure::{Failed, UpstreamFailure};
 use super::fields;
-use super::relay::{End, Relay, RelayError};
+use super::relay::{End, HEAD_BYTES, Relay, RelayError};
 use super::request::{Request, Response};
 use super::slot::{TimedOut, Timer};
 use super::upstream::Upstream;
@@ -65,6 +65,8 @@ struct Remaining {
     behind: Vec<u8>,
     /// Where in the body the response is.
     reader: BodyReader,
+    /// What comes next of it, taken from its source already.
+    ahead: Option<Pipe>,
     client_reusable: bool,
 }
 
@@ -229,11 +231,11 @@ impl Exchange<'_> {
             response.rewrite.slices(&response.bytes, 0, &mut slices);
             relay.forward(behind, &slices)
         };
-        let reader = relay.reader;
+        let (reader, ahead) = (relay.reader, relay.ahead);
         request.sent_down(moved.get(), sent.get(), now);
         let (consumed, _, left) = forwarded.map_err(|error| self.cut(request, error))?;
         let behind = &behind[consumed..];
-        if left.is_empty() && reader.is_done() {
+        if left.is_empty() && reader.is_done() && ahead.is_none() {
             let nothing_behind = behind.is_empty();
             return Ok(Progress::Over(answered(
                 request,
@@ -245,6 +247,7 @@ impl Exchange<'_> {
             left,
             behind: behind.to_vec(),
             reader,
+            ahead,
             client_reusable,
         })))
     }
@@ -261,10 +264,12 @@ impl Exchange<'_> {
             left,
             mut behind,
             reader,
+            ahead,
             client_reusable,
         } = *remaining;
         let (moved, sent) = (Cell::new(0), Cell::new(0));
         let mut relay = self.down(upstream, request, upload, reader, &moved, &sent);
+        relay.ahead = ahead;
         let relayed = async {
             relay.to.send(&left).await?;
             relay.run(&mut behind).await
@@ -295,6 +300,7 @@ impl Exchange<'_> {
             max_bytes: u64::MAX,
             moved,
             sent,
+            ahead: None,
         }
     }
 
@@ -314,7 +320,7 @@ impl Exchange<'_> {
             move |cx| {
                 let failed = |failure| Poll::Ready(Err(Failed::Upstream(failure)));
                 while upstream.socket.poll_readable(cx).is_ready() {
-                    match upstream.socket.try_recv() {
+                    match upstream.socket.try_recv(HEAD_BYTES) {
                         Ok(Some(loan)) if loan.is_empty() => {
                             return failed(UpstreamFailure::Closed);
                         }
@@ -363,7 +369,9 @@ impl Exchange<'_> {
             let mut slices = Slices::new();
             let response = request.response();
             response.rewrite.slices(&response.bytes, 0, &mut slices);
-            client.begin_send(&slices).map_err(|_| Failed::ClientGone)?
+            client
+                .begin_send(&slices, false)
+                .map_err(|_| Failed::ClientGone)?
         };
         let len = request.response().rewrite.len() as u64;
         request.sent.set(request.sent.get() + len);

@@ -147,5 +147,6 @@ fn one_way<'a>(from: End<'a>, to: End<'a>, moved: &'a Cell<u64>, sent: &'a Cell<
         max_bytes: u64::MAX,
         moved,
         sent,
+        ahead: None,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ntlm_origin::{Origin, OriginOptions};
 
@@ -266,6 +266,58 @@ fn every_piece_goes_on_at_once_in_both_directions() {
             }
             assert_same(&back, piece, framing);
         }
+    }
+}
+
+#[test]
+fn a_large_piece_of_an_answer_is_not_held_back() {
+    let server = Server::bind();
+    let front = front(server.addr());
+    let piece = numbered(100_001);
+    for framing in [
+        "Content-Length: 1000000000",
+        "Transfer-Encoding: chunked",
+        "Connection: close",
+    ] {
+        let mut client = Peer::connect(front.addr(0));
+        client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
+        let mut upstream = server.accept();
+        upstream.head();
+        let mut head = format!("HTTP/1.1 200 OK\r\n{framing}\r\n\r\n").into_bytes();
+        let chunked = framing.starts_with('T');
+        // A kernel that waits for a full segment waits for 200 ms, each time.
+        let fastest = (0..10).map(|number| {
+            let began = Instant::now();
+            let mut bytes = std::mem::take(&mut head);
+            if chunked {
+                bytes.extend_from_slice(format!("{:x}\r\n", piece.len()).as_bytes());
+            }
+            bytes.extend_from_slice(&piece);
+            if chunked {
+                bytes.extend_from_slice(b"\r\n");
+            }
+            upstream.send(bytes);
+            if number == 0 {
+                assert_eq!(client.head().status(), 200);
+            }
+            let mut back = Vec::new();
+            while chunked && back.len() < piece.len() {
+                let size = String::from_utf8(client.until(b"\r\n")).expect("a size");
+                let size = usize::from_str_radix(&size, 16).expect("a size");
+                back.append(&mut client.take(size));
+                client.take(2);
+            }
+            if !chunked {
+                back = client.take(piece.len());
+            }
+            assert_same(&back, &piece, framing);
+            began.elapsed()
+        });
+        let fastest = fastest.min().expect("ten");
+        assert!(
+            fastest < Duration::from_millis(150),
+            "{framing}: {fastest:?}"
+        );
     }
 }
 

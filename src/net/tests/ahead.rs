@@ -12,7 +12,7 @@ async fn fill(socket: &Socket) -> Vec<u8> {
     let mut sent = 0;
     loop {
         let piece = &all[sent..(sent + 1500).min(all.len())];
-        let n = socket.try_send(&[IoSlice::new(piece)]).unwrap();
+        let n = socket.try_send(&[IoSlice::new(piece)], false).unwrap();
         // The kernel moves bytes on to the receiver's side for a while.
         if n == 0 && !is_ready(|cx| socket.poll_writable(cx)).await {
             return all[..sent].to_vec();
@@ -56,7 +56,7 @@ fn a_reset_socket_sends_nothing_more() {
         drop(client);
         let ended = loop {
             poll_fn(|cx| server.poll_readable(cx)).await;
-            match server.try_recv() {
+            match server.try_recv(SCRATCH_BYTES) {
                 Ok(Some(loan)) if loan.is_empty() => break Ok(()),
                 Ok(_) => {}
                 Err(error) => break Err(error.kind()),
@@ -95,7 +95,7 @@ fn bytes_keep_their_order_whichever_way_they_go() {
                         poll_fn(|cx| from.poll_readable(cx)).await;
                         round += 1;
                         if round % 3 == 0 {
-                            let Some(loan) = from.try_recv().unwrap() else {
+                            let Some(loan) = from.try_recv(SCRATCH_BYTES).unwrap() else {
                                 continue;
                             };
                             if loan.is_empty() {
@@ -115,7 +115,7 @@ fn bytes_keep_their_order_whichever_way_they_go() {
                             }
                         }
                         while pipe.held() > 0 {
-                            if let Err(error) = pipe.drain(&to) {
+                            if let Err(error) = pipe.drain(&to, false) {
                                 assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
                                 poll_fn(|cx| to.poll_writable(cx)).await;
                             }
@@ -141,7 +141,9 @@ fn what_is_queued_for_a_socket_never_reaches_its_successor() {
             let (one, one_peer) = (connect(address).await, accept(&listener).await);
             let number = one.as_raw_fd();
             // All in one turn: said to be sent, waited for, closed, and its number given to another connection.
-            let sent = one.try_send(&[IoSlice::new(b"for the first")]).unwrap();
+            let sent = one
+                .try_send(&[IoSlice::new(b"for the first")], false)
+                .unwrap();
             assert_eq!(sent, 13);
             assert!(poll_fn(|cx| Poll::Ready(one.poll_readable(cx).is_pending())).await);
             drop(one);

@@ -68,7 +68,9 @@ fn a_large_body_waits_for_its_receiver() {
             async {
                 let mut sent = 0;
                 while sent < body.len() {
-                    let n = client.try_send(&[IoSlice::new(&body[sent..])]).unwrap();
+                    let n = client
+                        .try_send(&[IoSlice::new(&body[sent..])], false)
+                        .unwrap();
                     sent += n;
                     if n == 0 {
                         stuck.set(true);
@@ -97,7 +99,7 @@ fn a_full_socket_is_not_writable_until_there_is_room() {
         let mut sent = 0;
         // The kernel moves bytes on to the receiver's side for a while.
         while sent == 0 || is_ready(|cx| client.poll_writable(cx)).await {
-            sent += client.try_send(&[IoSlice::new(&bytes)]).unwrap();
+            sent += client.try_send(&[IoSlice::new(&bytes)], false).unwrap();
         }
         // A full socket does not keep its task from giving way.
         give_way().await;
@@ -210,7 +212,7 @@ fn a_reset_wakes_everybody() {
     on_each(|_| async {
         let (client, server) = pair().await;
         let bytes = vec![0; 1 << 20];
-        while server.try_send(&[IoSlice::new(&bytes)]).unwrap() > 0 {}
+        while server.try_send(&[IoSlice::new(&bytes)], false).unwrap() > 0 {}
         join(
             async {
                 poll_fn(|cx| server.poll_hung_up(cx)).await;
@@ -225,10 +227,10 @@ fn a_reset_wakes_everybody() {
         )
         .await;
         // The kernel has told the end before the reset, or not.
-        if let Ok(received) = server.try_recv() {
+        if let Ok(received) = server.try_recv(crate::net::SCRATCH_BYTES) {
             assert!(received.is_some_and(|loan| loan.is_empty()));
         }
-        let sent = server.try_send(&[IoSlice::new(&bytes)]);
+        let sent = server.try_send(&[IoSlice::new(&bytes)], false);
         assert!(sent.is_err(), "{sent:?}");
     });
 }
@@ -258,7 +260,7 @@ fn a_body_is_spliced_through_a_pipe() {
                                     poll_fn(|cx| from.poll_readable(cx)).await;
                                 }
                             }
-                        } else if let Err(error) = pipe.drain(&to) {
+                        } else if let Err(error) = pipe.drain(&to, false) {
                             assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
                             poll_fn(|cx| to.poll_writable(cx)).await;
                         }
