@@ -171,6 +171,11 @@ impl BodyReader {
         }
     }
 
+    /// Says that nobody knows any more where in the body its source is: some of it was taken that did not get through.
+    pub fn give_up(&mut self) {
+        self.state = State::Failed(Refusal::BodyCutShort);
+    }
+
     /// Whether the end was reached: `next` answers `End` from now on, and takes nothing.
     pub fn is_done(&self) -> bool {
         self.state == State::Done

@@ -48,6 +48,10 @@ struct Runtime {
     timers_made: Cell<u64>,
     /// When this turn began.
     now: Cell<Instant>,
+    /// Connections that are closed but for their last bytes.
+    closing: Cell<usize>,
+    /// Tasks are being dropped: no other may begin.
+    ending: Cell<bool>,
     home: Arc<Home>,
     from_outside: Receiver<usize>,
 }
@@ -111,6 +115,32 @@ pub fn now() -> Instant {
     runtime(|runtime| runtime.now.get()).expect("within net::run")
 }
 
+/// Connections of this worker that are closed but for their last bytes, which their peers have no room for.
+pub fn closing() -> usize {
+    runtime(|runtime| runtime.closing.get()).unwrap_or_default()
+}
+
+/// One connection more that is closed but for its last bytes, as long as this lives. `None` if its worker ends.
+pub(super) fn begin_closing() -> Option<Closing> {
+    runtime(|runtime| {
+        let begins = !runtime.ending.get();
+        runtime
+            .closing
+            .set(runtime.closing.get() + usize::from(begins));
+        begins.then(|| Closing)
+    })
+    .flatten()
+}
+
+/// One of [`closing`].
+pub(super) struct Closing;
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        runtime(|runtime| runtime.closing.set(runtime.closing.get() - 1));
+    }
+}
+
 /// Runs `f` on this worker's reactor, if one runs.
 pub(super) fn reactor<T>(f: impl FnOnce(&Reactor) -> T) -> Option<T> {
     runtime(|runtime| f(&runtime.reactor))
@@ -134,14 +164,8 @@ pub fn run<F: Future>(driver: Driver, future: F) -> io::Result<F::Output> {
     struct Entered(Rc<Runtime>);
     impl Drop for Entered {
         fn drop(&mut self) {
-            // What is dropped may spawn.
-            loop {
-                let tasks = self.0.tasks.take();
-                if tasks.is_empty() {
-                    break;
-                }
-                drop(tasks);
-            }
+            self.0.ending.set(true);
+            drop(self.0.tasks.take());
             RUNTIME.set(None);
         }
     }
@@ -161,6 +185,9 @@ pub fn run<F: Future>(driver: Driver, future: F) -> io::Result<F::Output> {
 pub fn spawn(task: impl Future<Output = ()> + 'static) {
     let future = Box::pin(task);
     runtime(|runtime| {
+        if runtime.ending.get() {
+            return;
+        }
         let mut tasks = runtime.tasks.borrow_mut();
         let entry = tasks.vacant_entry();
         let (handle, waker) = runtime.handle(entry.key());
@@ -236,6 +263,8 @@ impl Runtime {
             timers: RefCell::default(),
             timers_made: Cell::new(0),
             now: Cell::new(Instant::now()),
+            closing: Cell::new(0),
+            ending: Cell::new(false),
             home,
             from_outside,
         })

@@ -66,10 +66,11 @@ impl Pipe {
     pub fn fill(&mut self, from: &Socket, len: usize) -> io::Result<usize> {
         let (_, write) = self.ends();
         // What the driver has received already comes first.
-        let ahead = from
-            .take_bytes_ahead(|bytes| nix::unistd::write(write, &bytes[..bytes.len().min(len)]));
+        let ahead = from.take_bytes_ahead(|bytes| {
+            Ok(nix::unistd::write(write, &bytes[..bytes.len().min(len)])?)
+        })?;
         let n = match ahead {
-            Some(written) => written?,
+            Some(written) => written,
             None => uninterrupted(|| splice(from, None, write, None, len, flags()))?,
         };
         self.held += n;

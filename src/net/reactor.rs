@@ -228,10 +228,12 @@ impl Reactor {
 
     /// Has everything reach the kernel that is queued for the descriptor.
     pub(super) fn settle(&self, state: &State) {
-        if state.outgoing.batch() == self.registry.batch.get() {
+        // Forgotten first: what the flush finds may queue a wait for room.
+        let queued = state.outgoing.batch() == self.registry.batch.get();
+        state.outgoing.set_batch(0);
+        if queued {
             self.flush();
         }
-        state.outgoing.set_batch(0);
     }
 
     /// Has everything reach the kernel that is queued, and takes over what it says.

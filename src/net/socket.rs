@@ -11,7 +11,7 @@ use std::time::Duration;
 use nix::sys::socket::{MsgFlags, recv, sendmsg};
 use socket2::{Domain, SockAddr, SockRef, Type};
 
-use super::executor::{sleep, spawn};
+use super::executor::{begin_closing, sleep, spawn};
 use super::scratch::Loan;
 use super::watch::Watch;
 
@@ -196,11 +196,17 @@ impl Socket {
     }
 
     /// Lets `take` have the bytes that the driver received ahead, if any; it returns how many it took.
-    pub(super) fn take_bytes_ahead<E>(
+    ///
+    /// # Errors
+    /// Those of `take`, or the one that the driver met.
+    pub(super) fn take_bytes_ahead(
         &self,
-        take: impl FnOnce(&[u8]) -> Result<usize, E>,
-    ) -> Option<Result<usize, E>> {
-        self.watch.take_bytes_ahead(take)
+        take: impl FnOnce(&[u8]) -> io::Result<usize>,
+    ) -> io::Result<Option<usize>> {
+        match self.watch.take_bytes_ahead(take) {
+            Some(taken) => taken.map(Some),
+            None => self.watch.take_ahead().map(|_| None),
+        }
     }
 
     /// Has everything reach the kernel that the driver has for this socket. False if there is no room for all of it.
@@ -280,10 +286,15 @@ impl Socket {
         let _ = self.socket.shutdown(Shutdown::Write);
     }
 
-    /// Makes the close a reset, as nginx does for `return 444` and timed out connections with data unsent.
-    pub fn reset_on_close(&self) {
+    /// Gives up what was taken over for sending and the kernel has no room for, so that the close waits for nothing.
+    pub fn forget_unsent(&self) {
         self.watch.settle();
         self.watch.forget_left();
+    }
+
+    /// Makes the close a reset, as nginx does for `return 444` and timed out connections with data unsent.
+    pub fn reset_on_close(&self) {
+        self.forget_unsent();
         let _ = self.socket.set_linger(Some(Duration::ZERO));
     }
 
@@ -297,6 +308,9 @@ impl Socket {
     /// # Errors
     /// No descriptors are left, or no worker runs.
     fn send_last_bytes(&mut self) -> io::Result<()> {
+        let Some(closing) = begin_closing() else {
+            return Err(io::ErrorKind::NotConnected.into());
+        };
         let socket = self.socket.try_clone()?;
         let watch = self.watch.move_to(socket.as_fd())?;
         let socket = Self { watch, socket };
@@ -308,6 +322,7 @@ impl Socket {
             })
             .await;
             socket.watch.forget_left();
+            drop(closing);
         });
         Ok(())
     }

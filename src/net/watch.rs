@@ -153,6 +153,8 @@ impl Watch {
     pub(super) fn move_to(&mut self, fd: BorrowedFd<'_>) -> io::Result<Self> {
         let left = Self::new(fd)?;
         self.state.set_fd(fd);
+        // What is queued for the old one reaches it; what comes after is for the new one.
+        self.settle();
         Ok(std::mem::replace(self, left))
     }
 }

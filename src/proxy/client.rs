@@ -339,6 +339,7 @@ impl Client {
             self.slot.arm(Timer::Pins, at);
         }
         let (slot, pins, socket) = (&self.connection.slot, &self.pins, &self.connection.socket);
+        let mut waited = false;
         let wait = slot.timed(Timer::ClientRead, timeout, |cx| {
             if slot.has_evicted() {
                 return Poll::Ready(Woken::Evicted);
@@ -362,9 +363,12 @@ impl Client {
                     _ => Woken::Draining,
                 });
             }
+            waited = true;
             Poll::Pending
         });
         let woken = wait.await.unwrap_or(Woken::TimedOut);
+        // Bytes that were here before anyone waited: the driver has not looked at the pins since the last answer.
+        self.pipelined |= !waited && self.connection.requests > 0;
         self.slot.disarm(Timer::Pins);
         woken
     }

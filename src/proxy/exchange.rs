@@ -14,12 +14,11 @@ use crate::http::refusal::Refusal;
 use crate::http::request::Method;
 use crate::http::response::Asked;
 use crate::http::rewrite::{self, Rewrite, Slices, Target};
-use crate::net::Pipe;
 
 use super::failure::Failed;
 use super::fields;
 use super::forward::Forward;
-use super::relay::{End, Relay, RelayError};
+use super::relay::{Ahead, End, Relay, RelayError};
 use super::request::Request;
 use super::slot::Timer;
 use super::upstream::Upstream;
@@ -83,7 +82,7 @@ struct Remaining {
     /// Where in the body the request is.
     reader: BodyReader,
     /// What comes next of it, taken from its source already.
-    ahead: Option<Pipe>,
+    ahead: Ahead,
     /// Bytes that went out.
     sent: u64,
 }
@@ -134,16 +133,23 @@ impl Exchange<'_> {
         let sent = Cell::new(0);
         let reader = std::mem::replace(&mut request.body, BodyReader::new(Framing::None));
         let mut relay = self.up(upstream, request, reader, upload, &sent);
-        let left = {
+        let forwarded = {
             let mut slices = Slices::new();
             rewrite.slices(&request.bytes, 0, &mut slices);
-            let (consumed, _, left) = relay.forward(buffered, &slices).map_err(Failed::upload)?;
-            buffered.drain(..consumed);
-            if buffered.is_empty() {
-                *buffered = Vec::new();
-            }
-            left
+            relay.forward(buffered, &slices)
         };
+        let (consumed, _, left) = match forwarded {
+            Ok(forwarded) => forwarded,
+            Err(error) => {
+                // Where the client's bytes are in its body has to be known still, should the front answer itself.
+                request.body = relay.reader;
+                return Err(Failed::upload(error));
+            }
+        };
+        buffered.drain(..consumed);
+        if buffered.is_empty() {
+            *buffered = Vec::new();
+        }
         let (reader, ahead) = (relay.reader, relay.ahead);
         self.client.worker.rewrite.set(rewrite);
         if left.is_empty() && reader.is_done() && ahead.is_none() {

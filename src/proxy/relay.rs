@@ -137,8 +137,11 @@ pub(super) struct Relay<'a> {
     pub(super) sent: &'a Cell<u64>,
     /// What comes next, taken from the source already, so that the bytes before it need not go out by themselves. If the body
     /// goes out in chunks, it is the rest of the one that they began.
-    pub(super) ahead: Option<Pipe>,
+    pub(super) ahead: Ahead,
 }
+
+/// What was taken from a source before its turn: data in a pipe, or the error that it met, which the kernel tells once.
+pub(super) type Ahead = Option<io::Result<Pipe>>;
 
 /// The data found in one piece of input, and what surrounds it.
 struct Batch {
@@ -161,8 +164,9 @@ impl Relay<'_> {
         let mut starved = pending.is_empty();
         let mut spliced = false;
         while !self.is_done() {
-            if let Some(pipe) = self.ahead.take() {
-                self.splice(pipe, true).await?;
+            if let Some(ahead) = self.ahead.take() {
+                self.splice(ahead.map_err(RelayError::Source)?, true)
+                    .await?;
                 spliced = true;
                 continue;
             }
@@ -236,7 +240,10 @@ impl Relay<'_> {
         }
         let mut header = [0; CHUNK_HEADER_MAX];
         let mut slices: Slices<'_> = before.iter().map(|slice| IoSlice::new(slice)).collect();
-        let ahead = self.ahead.as_ref().map_or(0, Pipe::held);
+        let ahead = match &self.ahead {
+            Some(Ok(pipe)) => pipe.held(),
+            _ => 0,
+        };
         if batch.len + ahead > 0 {
             if self.chunked {
                 let n = chunk_header((batch.len + ahead) as u64, &mut header);
@@ -258,7 +265,10 @@ impl Relay<'_> {
         let left = if slices.is_empty() {
             Vec::new()
         } else {
-            self.to.begin_send(&slices, ahead > 0)?
+            // What was read of the input, and perhaps more that is in a pipe, is lost with the receiver: what follows it may not
+            // be taken for anything.
+            let begun = self.to.begin_send(&slices, ahead > 0);
+            begun.inspect_err(|_| self.reader.give_up())?
         };
         self.count(
             batch.len as u64,
@@ -323,10 +333,13 @@ impl Relay<'_> {
         let Ok(mut pipe) = Pipe::take() else {
             return;
         };
-        // The end and errors are met again when it is their turn.
-        if self.fill(&mut pipe).is_ok_and(|n| n > 0) {
-            self.ahead = Some(pipe);
-        }
+        self.ahead = match self.fill(&mut pipe) {
+            // The end is met again when it is its turn.
+            Ok(0) => None,
+            Ok(_) => Some(Ok(pipe)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            Err(error) => Some(Err(error)),
+        };
     }
 
     /// Moves what the source holds of the data that comes next into an empty pipe.

@@ -214,6 +214,7 @@ impl Request {
     /// Makes a retired one ready for the next request and keeps the allocations. Not before it is needed: its memory has to
     /// come into the cache then anyway.
     pub(super) fn reset(&mut self) {
+        self.started = now();
         // Its spans belong to the bytes, and bytes that never become a head are shown in logs, too.
         self.head.clear();
         self.body = BodyReader::new(Framing::None);

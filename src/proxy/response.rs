@@ -10,13 +10,13 @@ use crate::http::refusal::Refusal;
 use crate::http::response::Asked;
 use crate::http::rewrite::{self, Slices};
 use crate::http::scan::{HeadScanner, Scan};
-use crate::net::{Loan, Pipe, now};
+use crate::net::{Loan, now};
 use crate::observe::cause::Cause;
 
 use super::exchange::{Answered, Exchange, Upload};
 use super::failure::{Failed, UpstreamFailure};
 use super::fields;
-use super::relay::{End, HEAD_BYTES, Relay, RelayError};
+use super::relay::{Ahead, End, HEAD_BYTES, Relay, RelayError};
 use super::request::{Request, Response};
 use super::slot::{TimedOut, Timer};
 use super::upstream::Upstream;
@@ -66,7 +66,7 @@ struct Remaining {
     /// Where in the body the response is.
     reader: BodyReader,
     /// What comes next of it, taken from its source already.
-    ahead: Option<Pipe>,
+    ahead: Ahead,
     client_reusable: bool,
 }
 

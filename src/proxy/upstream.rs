@@ -264,6 +264,8 @@ impl Upstream {
 
 impl Drop for Upstream {
     fn drop(&mut self) {
+        // A login ends now, whatever its server has yet to take.
+        self.socket.forget_unsent();
         self.leave_idle();
         self.rest();
         self.group.connections.set(self.group.connections.get() - 1);

@@ -110,7 +110,7 @@ pub fn run(setup: Setup) -> io::Result<()> {
                 }
                 Command::Drain => {
                     worker.slots.drain();
-                    while worker.slots.len() > 0 {
+                    while worker.slots.len() + net::closing() > 0 {
                         // A second command ends the patience.
                         if let Ok(Command::Stop) = commands.try_recv() {
                             break;

@@ -18,6 +18,7 @@ mod clients;
 mod demo;
 mod endings;
 mod isolation;
+mod last_bytes;
 mod limits;
 mod logs;
 mod messages;

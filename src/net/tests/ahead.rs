@@ -205,3 +205,32 @@ fn bytes_that_came_while_nobody_looked_are_seen() {
         assert_eq!(server.peek(), Peek::Closed);
     });
 }
+
+#[test]
+fn a_worker_ends_although_bytes_are_left() {
+    for driver in [Driver::Uring, Driver::Epoll] {
+        if driver == Driver::Uring && crate::process::check_ring().is_err() {
+            continue;
+        }
+        let (done, ended) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = listener.local_addr().unwrap();
+            run(driver, async {
+                let dropped = connect(address).await;
+                fill(&dropped).await;
+                drop(dropped);
+                assert_eq!(closing(), 1);
+                let held = connect(address).await;
+                fill(&held).await;
+                spawn(async move {
+                    poll_fn(|cx| held.poll_hung_up(cx)).await;
+                });
+                give_way().await;
+            })
+            .unwrap();
+            done.send(()).unwrap();
+        });
+        assert!(ended.recv_timeout(PATIENCE).is_ok(), "{driver}");
+    }
+}

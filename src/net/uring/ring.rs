@@ -142,7 +142,7 @@ impl Ring {
         Ok(!self.outside_armed.get())
     }
 
-    fn enter(&self, registry: &Registry, timeout: Option<Duration>) -> io::Result<()> {
+    fn enter(&self, registry: &Registry, mut timeout: Option<Duration>) -> io::Result<()> {
         loop {
             let mut ring = self.ring.borrow_mut();
             let entered = match timeout {
@@ -174,8 +174,8 @@ impl Ring {
             self.completions.replace(completions);
             match refused {
                 Some(error) => return Err(error),
-                // Completions made room for the rest.
-                None if left => continue,
+                // Completions made room for the rest, and may have woken somebody.
+                None if left => timeout = Some(Duration::ZERO),
                 None => return Ok(()),
             }
         }
