@@ -13,7 +13,7 @@ use super::Socket;
 const KEPT: usize = 16;
 
 /// What a pipe is asked to hold, in bytes.
-const CAPACITY_BYTES: i32 = 512 << 10;
+const CAPACITY_BYTES: i32 = 256 << 10;
 
 /// What a pipe holds if the kernel gives no more, in bytes. Once a user's pipes hold `pipe-user-pages-soft`, it gives 8 KiB, and
 /// copying costs less.
