@@ -234,3 +234,44 @@ fn a_worker_ends_although_bytes_are_left() {
         assert!(ended.recv_timeout(PATIENCE).is_ok(), "{driver}");
     }
 }
+
+#[test]
+fn last_bytes_do_not_wait_for_a_successor() {
+    on_each(|_| async {
+        // A listener whose queue is full: a connection to it stays on its way, and has no room.
+        let full =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        full.bind(&any.into()).unwrap();
+        full.listen(0).unwrap();
+        let full_address = full.local_addr().unwrap().as_socket().unwrap();
+        let _first = Socket::connect(full_address, None, false).unwrap();
+        let _second = Socket::connect(full_address, None, false).unwrap();
+
+        let (client, server) = pair().await;
+        // Filled by direct calls, so that the first send that is queued finds no room when the descriptor is settled.
+        let bytes = pattern(1 << 20);
+        let mut sent = Vec::new();
+        let mut full_turns = 0;
+        while full_turns < 20 {
+            let n = client.try_send(&[IoSlice::new(&bytes)], false).unwrap();
+            sent.extend_from_slice(&bytes[..n]);
+            full_turns = if n == 0 { full_turns + 1 } else { 0 };
+            sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(
+            client
+                .try_send(&[IoSlice::new(b"last words")], false)
+                .unwrap(),
+            10
+        );
+        sent.extend_from_slice(b"last words");
+        drop(client);
+        // One of them gets the number of the one that was closed, unless a test beside this one was faster.
+        let _successors: Vec<_> = (0..8)
+            .map(|_| Socket::connect(full_address, None, false).unwrap())
+            .collect();
+        give_way().await;
+        assert!(receive_all(&server).await == sent);
+    });
+}
