@@ -300,6 +300,10 @@ pub struct ProxySettings {
     pub socket_keepalive: bool,
     /// `ntlm` and its limits of the server or location, for a literal or variable `proxy_pass`.
     pub ntlm: Option<pin::Limits>,
+    /// `ntlm_pins_per_client`, default 8, never 0: pins that one client connection holds.
+    pub pins_per_client: usize,
+    /// `ntlm_refuse_via`, default off: no credentials in requests that carry `Via`.
+    pub refuse_via: bool,
 }
 
 /// The conditions of `proxy_next_upstream`. Never applies to a request with credentials or on a pin.

@@ -81,6 +81,7 @@ refusals! {
 
     // Other fields.
     AuthorizationRepeated 400 "authorization_repeated" "more than one Authorization";
+    CredentialsVia 403 "credentials_via" "credentials that came through a proxy, which may put several people on one connection";
     TooManyOptions 400 "too_many_options" "Connection names too many fields";
     Expectation 417 "expectation" "an expectation other than 100-continue";
 

@@ -88,6 +88,11 @@ impl RequestHead {
         fields::find(buffer, &self.fields, name)
     }
 
+    /// Whether there is a field called `name`.
+    pub fn has(&self, name: Name) -> bool {
+        self.fields.iter().any(|field| field.known == name)
+    }
+
     /// The value of the cookie called `name`, for `$cookie_NAME`.
     pub fn cookie<'a>(&self, buffer: &'a [u8], name: &str) -> Option<&'a [u8]> {
         self.fields

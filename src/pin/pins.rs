@@ -382,6 +382,16 @@ impl<C> Pins<C> {
         Some(self.resting.swap_remove(place))
     }
 
+    /// Takes out the pin that was used least recently, in whatever state, if there are more than `limit`, to be closed. Call
+    /// until `None`.
+    pub fn overflow(&mut self, limit: usize) -> Option<Pinned<C>> {
+        if self.resting.len() <= limit {
+            return None;
+        }
+        let oldest = (0..self.resting.len()).min_by_key(|&n| self.resting[n].bond.idle_since)?;
+        Some(self.resting.swap_remove(oldest))
+    }
+
     /// When `expired` should be asked again: the earliest end of an established pin's idle time.
     pub fn next_expiry(&self, limits: impl Fn(&Pinned<C>) -> Limits) -> Option<Instant> {
         self.resting

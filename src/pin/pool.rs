@@ -110,6 +110,11 @@ impl<P: Copy + Eq, C> Pool<P, C> {
         removed
     }
 
+    /// Removes the least recently used one, for the caller to close.
+    pub fn shed(&mut self) -> Option<C> {
+        self.idle.pop_front().map(|idle| idle.connection)
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.idle.len()

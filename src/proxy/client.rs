@@ -76,7 +76,8 @@ enum Own<'a> {
 enum Woken {
     Readable,
     TimedOut,
-    Draining,
+    /// The worker stops, or needs room for another connection.
+    Unwanted,
     Evicted,
     PinIdle,
     PinClosed(GroupId),
@@ -135,7 +136,6 @@ impl Client {
             let next = self.handle(&settings, &mut request).await;
             self.seen(&settings).log_access(&request);
             self.worker.give_back(request);
-            self.slot.phase.set(Phase::Idle);
             match next {
                 Next::Request => {}
                 Next::Close => break,
@@ -180,6 +180,12 @@ impl Client {
         self.pipelined = !self.buffered.is_empty();
         let mut unscanned = self.pipelined;
         loop {
+            if began.is_none() {
+                self.slot.phase.set(match self.pins.is_empty() {
+                    true => Phase::Idle,
+                    false => Phase::Pinned,
+                });
+            }
             // Bytes that are here already; then what the socket brings.
             if unscanned {
                 let found = scanner.scan(&self.buffered, &server.head);
@@ -202,14 +208,14 @@ impl Client {
                 None => self.keepalive_timeout,
             };
             match self.idle(timeout).await {
-                Woken::Readable => {}
+                Woken::Readable => self.worker.slots.stay(&self.slot),
                 Woken::TimedOut => {
                     if began.is_some() {
                         Box::pin(self.refuse_head(settings, 408)).await;
                     }
                     return None;
                 }
-                Woken::Draining => return None,
+                Woken::Unwanted => return None,
                 Woken::Evicted => {
                     self.give_up_evicted();
                     continue;
@@ -356,11 +362,11 @@ impl Client {
             if socket.poll_readable(cx).is_ready() {
                 return Poll::Ready(Woken::Readable);
             }
-            if slot.is_draining() && slot.phase.get() == Phase::Idle {
+            if slot.is_unwanted() && slot.phase.get().is_between_requests() {
                 // A request may be here that the driver has not told of yet: its client was not idle.
                 return Poll::Ready(match socket.peek() {
                     Peek::Bytes => Woken::Readable,
-                    _ => Woken::Draining,
+                    _ => Woken::Unwanted,
                 });
             }
             waited = true;
@@ -376,7 +382,7 @@ impl Client {
     fn give_up_evicted(&mut self) {
         while let Some(group) = self.slot.take_evicted() {
             if let Some(pin) = self.pins.remove(group) {
-                self.worker.end_pin(pin, EndReason::Evicted);
+                self.worker.end_evicted_pin(pin);
             }
         }
     }

@@ -89,7 +89,7 @@ impl Forward<'_> {
             .bind
             .as_ref()
             .and_then(|template| self.local_address(request, template));
-        if self.client.worker.is_full() {
+        if !self.client.worker.has_room() {
             return Err(Failed::Upstream(UpstreamFailure::Full));
         }
         let upstream = Upstream::connect(group, servers, peer, bind, proxy.socket_keepalive, began)

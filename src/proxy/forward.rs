@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use crate::config::model::{Level, Location, ProxyPass};
-use crate::http::head::Framing;
+use crate::http::head::{Framing, Name};
 use crate::http::refusal::Refusal;
 use crate::net::{Peek, now};
 use crate::pin::pins::Pinned;
@@ -153,6 +153,9 @@ impl Forward<'_> {
         request.replaced = replaced;
         let (credentials, tainted) = self.credentials(request);
         request.credentials = credentials;
+        if credentials.is_some() && self.location.proxy.refuse_via && request.head.has(Name::Via) {
+            return Err(Finished::Refuse(Refusal::CredentialsVia));
+        }
         // A pin is looked up first, also where a reload or another location does not pin any more.
         let limits = group.ntlm.get().or(self.location.proxy.ntlm);
         let held = pins.iter().find(|pin| pin.group() == group.id);
@@ -187,15 +190,18 @@ impl Forward<'_> {
     }
 
     /// A clean connection for this request: everybody's, or a pin from now on.
-    fn carrier(&self, pins: &Pins<Upstream>, mut upstream: Box<Upstream>, way: Way) -> Carrier {
+    fn carrier(&self, pins: &mut Pins<Upstream>, mut upstream: Box<Upstream>, way: Way) -> Carrier {
         if !way.binds {
             return Carrier::Clean(upstream);
+        }
+        let worker = &self.client.worker;
+        while let Some(pin) = pins.overflow(self.location.proxy.pins_per_client - 1) {
+            worker.end_pin(pin, EndReason::Evicted);
         }
         // None only if a reload took them away since: the login that has begun is finished all the same.
         let limits = upstream.group.ntlm.get().or(self.location.proxy.ntlm);
         upstream.pin_limits = upstream.group.shared_limits(&limits.unwrap_or_default());
         let (group, opened, requests) = (upstream.group.id, upstream.opened, upstream.requests);
-        let worker = &self.client.worker;
         worker.counters.pins_created.add(1);
         Carrier::Pin(pins.bind(*upstream, group, worker.next_pin_id(), opened, requests))
     }

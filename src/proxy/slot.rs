@@ -38,8 +38,10 @@ pub(super) struct TimedOut;
 /// What a client connection is doing, for the status page and for draining.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// Between requests.
+    /// Between requests, without a pin.
     Idle,
+    /// Between requests, holding a pin.
+    Pinned,
     /// A request head is coming in.
     Reading,
     /// A request is being answered.
@@ -57,7 +59,18 @@ pub(super) struct Slot {
     /// Groups whose idle pin this connection has to give up.
     evicted: RefCell<Vec<GroupId>>,
     draining: Cell<bool>,
+    /// It was asked to make room for another connection, and has not gone yet.
+    leaving: Cell<bool>,
     epoch: Instant,
+}
+
+impl Phase {
+    const ALL: usize = 4;
+
+    /// Whether the connection has no request.
+    pub(super) fn is_between_requests(self) -> bool {
+        matches!(self, Self::Idle | Self::Pinned)
+    }
 }
 
 impl Slot {
@@ -143,6 +156,11 @@ impl Slot {
         self.draining.get()
     }
 
+    /// Whether the connection shall end unless a request has come.
+    pub(super) fn is_unwanted(&self) -> bool {
+        self.draining.get() || self.leaving.get()
+    }
+
     fn drain(&self) {
         self.draining.set(true);
         self.wake();
@@ -185,6 +203,8 @@ pub(super) struct SlotKey {
 pub(super) struct Slots {
     slots: RefCell<Slab<(u64, Rc<Slot>)>>,
     generation: Cell<u64>,
+    /// Connections that were asked to make room and have not gone yet.
+    leaving: Cell<usize>,
     epoch: Instant,
 }
 
@@ -193,6 +213,7 @@ impl Slots {
         Self {
             slots: RefCell::default(),
             generation: Cell::new(0),
+            leaving: Cell::new(0),
             epoch,
         }
     }
@@ -208,9 +229,11 @@ impl Slots {
             deadlines: Default::default(),
             expired: Cell::new(0),
             waker: RefCell::new(None),
-            phase: Cell::new(Phase::Idle),
+            // Its task has yet to wait for anything.
+            phase: Cell::new(Phase::Reading),
             evicted: RefCell::default(),
             draining: Cell::new(false),
+            leaving: Cell::new(false),
             epoch: self.epoch,
         });
         let generation = self.generation.get() + 1;
@@ -224,7 +247,43 @@ impl Slots {
 
     /// The connection is gone.
     pub(super) fn remove(&self, key: SlotKey) {
-        self.slots.borrow_mut().remove(key.index);
+        let (_, slot) = self.slots.borrow_mut().remove(key.index);
+        self.stay(&slot);
+    }
+
+    /// How many there will be once those that were asked to go have gone.
+    pub(super) fn staying(&self) -> usize {
+        self.len() - self.leaving.get()
+    }
+
+    /// Asks idle connections without a pin to go, those whose time would end first: an eighth of them, as nginx does, since
+    /// looking for them takes time, but not more than `most`. Returns how many.
+    pub(super) fn make_room(&self, most: usize) -> usize {
+        let slots = self.slots.borrow();
+        let spare = |slot: &&Rc<Slot>| slot.phase.get() == Phase::Idle && !slot.leaving.get();
+        let mut idle: Vec<(u64, &Rc<Slot>)> = slots
+            .iter()
+            .map(|(_, (_, slot))| slot)
+            .filter(spare)
+            .map(|slot| (slot.deadlines[Timer::ClientRead as usize].get(), slot))
+            .collect();
+        let count = idle.len().div_ceil(8).min(most);
+        if count < idle.len() {
+            idle.select_nth_unstable_by_key(count, |(deadline, _)| *deadline);
+        }
+        for (_, slot) in &idle[..count] {
+            slot.leaving.set(true);
+            slot.wake();
+        }
+        self.leaving.set(self.leaving.get() + count);
+        count
+    }
+
+    /// The connection need not go any more: it has a request, or it is gone already.
+    pub(super) fn stay(&self, slot: &Slot) {
+        if slot.leaving.take() {
+            self.leaving.set(self.leaving.get() - 1);
+        }
     }
 
     /// Tells the connection of `key`, if it is still there, to give up its idle pin of `group`.
@@ -252,9 +311,9 @@ impl Slots {
         }
     }
 
-    /// Connections in each phase: idle, reading, answering.
-    pub(super) fn phases(&self) -> [usize; 3] {
-        let mut counts = [0; 3];
+    /// Connections in each phase, in their order.
+    pub(super) fn phases(&self) -> [usize; Phase::ALL] {
+        let mut counts = [0; Phase::ALL];
         for (_, (_, slot)) in &*self.slots.borrow() {
             counts[slot.phase.get() as usize] += 1;
         }

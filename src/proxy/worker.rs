@@ -34,6 +34,12 @@ const ACCEPT_BATCH: usize = 64;
 /// How long a worker without descriptors waits before it accepts again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(250);
 
+/// Idle clients that are asked to go at once when connections are not enough: all have to be looked at to find the oldest.
+const LEAVING_BATCH: usize = 32;
+
+/// How long no idle client is looked for after none was found.
+const NONE_IDLE_PAUSE: Duration = Duration::from_millis(10);
+
 /// Response heads whose memory is kept for the next one: most answers are over in the turn in which they begin.
 const RESPONSES_KEPT: usize = 64;
 
@@ -186,6 +192,8 @@ pub(super) struct Worker {
     hostname: String,
     /// When it was last reported that clients cannot come in.
     complained: Cell<Option<Instant>>,
+    /// Every client is busy or logged in, as far as is known, until then.
+    none_idle_until: Cell<Option<Instant>>,
 }
 
 impl Worker {
@@ -216,6 +224,7 @@ impl Worker {
                 .map(|name| name.to_string_lossy().to_lowercase())
                 .unwrap_or_default(),
             complained: Cell::new(None),
+            none_idle_until: Cell::new(None),
         });
         worker.deploy(Arc::clone(&setup.deployment));
         worker
@@ -272,6 +281,7 @@ impl Worker {
                         _ => {
                             let cause = Cause::from(&error);
                             self.complain(Level::Crit, format_args!("accept4() failed ({cause})"));
+                            self.make_room();
                             net::sleep(ACCEPT_PAUSE).await;
                             break;
                         }
@@ -283,7 +293,7 @@ impl Worker {
 
     fn start(self: &Rc<Self>, accepted: Accepted, listen: u64) {
         self.counters.accepted.add(1);
-        if self.is_full() {
+        if !self.has_room() {
             return;
         }
         self.counters.handled.add(1);
@@ -294,15 +304,40 @@ impl Worker {
         net::spawn(client.serve());
     }
 
-    /// Whether clients and upstream connections are as many as `worker_connections`; complains if so.
-    pub(super) fn is_full(&self) -> bool {
+    /// Whether clients and upstream connections are fewer than `worker_connections`. Where they are not, idle connections that
+    /// nobody is logged in on go first.
+    pub(super) fn has_room(&self) -> bool {
         let limit = self.settings.borrow().config().main.worker_connections;
-        let full = self.slots.len() + self.upstream_connections.get() >= limit;
-        if full {
+        let fits = || self.slots.staying() + self.upstream_connections.get() < limit;
+        if fits() {
+            return true;
+        }
+        self.make_room();
+        let fits = fits();
+        if fits {
+            let message =
+                format_args!("{limit} worker_connections are not enough, reusing connections");
+            self.complain(Level::Warn, message);
+        } else {
             let message = format_args!("{limit} worker_connections are not enough");
             self.complain(Level::Alert, message);
         }
-        full
+        fits
+    }
+
+    /// Closes a clean upstream connection that is idle, or asks idle clients without a pin to go.
+    fn make_room(&self) {
+        let pooled = {
+            let groups = self.groups.borrow();
+            let shed = |group: &Rc<Group>| group.pool.borrow_mut().shed();
+            groups.values().find_map(shed)
+        };
+        if pooled.is_some() || self.none_idle_until.get().is_some_and(|at| now() < at) {
+            return;
+        }
+        if self.slots.make_room(LEAVING_BATCH) == 0 {
+            self.none_idle_until.set(Some(now() + NONE_IDLE_PAUSE));
+        }
     }
 
     /// Reports, once a second at the most, that connections cannot be made.
@@ -336,10 +371,10 @@ impl Worker {
     }
 
     fn update_gauges(&self) {
-        let [idle, reading, answering] = self.slots.phases();
+        let [idle, pinned, reading, answering] = self.slots.phases();
         let gauge = |n: usize| n as u64;
         self.counters.active.set(gauge(self.slots.len()));
-        self.counters.waiting.set(gauge(idle));
+        self.counters.waiting.set(gauge(idle + pinned));
         self.counters.reading.set(gauge(reading));
         self.counters.writing.set(gauge(answering));
         let groups = self.groups.borrow();
@@ -516,10 +551,15 @@ impl Worker {
                 reason.word(),
             ),
         );
-        if reason == EndReason::Evicted {
-            group.note_eviction();
-            self.report_evictions(group, pin.connection().pin_limits.connections);
-        }
+    }
+
+    /// Closes a pin that had to go for another client's, and warns now and then.
+    pub(super) fn end_evicted_pin(&self, pin: Pinned<Upstream>) {
+        let group = Rc::clone(&pin.connection().group);
+        let limit = pin.connection().pin_limits.connections;
+        self.end_pin(pin, EndReason::Evicted);
+        group.note_eviction();
+        self.report_evictions(&group, limit);
     }
 
     /// Warns, once a minute at the most, that idle logins had to go for others.

@@ -5,7 +5,7 @@ use ntlm_origin::Kerberos;
 use ntlm_origin::client::{Connection, Handshake, Scheme, ticket};
 
 use crate::site::{
-    Site, alice, ask, bob, identity, log_in, login_target, place, until_anonymous, whoami,
+    Site, alice, ask, bob, identity, log_in, login_target, origins, place, until_anonymous, whoami,
 };
 
 const FULL: &str = "connections are not enough, raise it";
@@ -276,4 +276,84 @@ async fn limits_of_client_connections_spare_logins_and_not_basic() {
             assert!(!answer.headers.names("connection", "close"));
         }
     }
+}
+
+/// A site whose server is reached by three groups, `/0/` to `/2/`, with `more` in the server block.
+fn three_groups(more: &str) -> Site {
+    let origins = origins(1, Kerberos::Declined);
+    let addr = origins[0].addr();
+    let groups: String = (0..3)
+        .map(|n| format!("upstream group{n} {{ server {addr}; ntlm; keepalive 0; }}\n"))
+        .collect();
+    let locations: String = (0..3)
+        .map(|n| format!("location /{n}/ {{ proxy_pass http://group{n}/; }}\n"))
+        .collect();
+    let http = format!("{groups} server {{ listen 127.0.0.1:0; {more} {locations} }}");
+    Site::configured(origins, "worker_processes 1;", &http)
+}
+
+#[tokio::test]
+async fn a_client_holds_so_many_pins_and_the_least_recently_used_goes() {
+    let site = three_groups("ntlm_pins_per_client 2;");
+    let alice = alice();
+    let mut client = site.client().await;
+    let target = |n: usize| format!("/{n}{}", login_target("alice"));
+    let logged_in = Some("EXAMPLE\\alice");
+    for n in [0, 1] {
+        let answer = client
+            .login(Scheme::Ntlm, &target(n), &alice)
+            .await
+            .unwrap();
+        assert_eq!(identity(&answer), logged_in);
+    }
+    site.await_upstream_connections(2);
+    // Used after the other: it stays.
+    let answer = client.get(&target(0)).await.unwrap();
+    assert_eq!(identity(&answer), logged_in);
+    let answer = client
+        .login(Scheme::Ntlm, &target(2), &alice)
+        .await
+        .unwrap();
+    assert_eq!(identity(&answer), logged_in);
+    site.await_upstream_connections(2);
+    for (n, expected) in [(0, logged_in), (1, None), (2, logged_in)] {
+        let answer = client.get(&target(n)).await.unwrap();
+        assert_eq!(identity(&answer), expected, "group {n}");
+    }
+    // Others have their own.
+    let mut other = site.client().await;
+    let answer = other.login(Scheme::Ntlm, &target(1), &bob()).await.unwrap();
+    assert_eq!(identity(&answer), Some("EXAMPLE\\bob"));
+    let answer = client.get(&target(0)).await.unwrap();
+    assert_eq!(identity(&answer), logged_in);
+    site.assert_nothing_was_shared();
+}
+
+#[tokio::test]
+async fn credentials_that_came_through_a_proxy_are_refused_if_told_so() {
+    let site = three_groups("location /3/ { ntlm_refuse_via on; proxy_pass http://group0/; }");
+    let (_, token) = Handshake::begin(Scheme::Ntlm, &alice());
+    let via = ("Via", "1.1 gateway");
+    let authorization = ("Authorization", token.as_str());
+    let basic = ("Authorization", "Basic YTpi");
+    for (target, headers, status) in [
+        ("/3/private/", &[via, authorization][..], 403),
+        ("/3/private/", &[authorization], 401),
+        ("/3/whoami", &[via], 200),
+        ("/3/whoami", &[via, basic], 200),
+        // Elsewhere it is not asked for.
+        ("/0/private/", &[via, authorization], 401),
+    ] {
+        let mut client = site.client().await;
+        let answer = client.request("GET", target, headers, b"").await.unwrap();
+        assert_eq!(answer.status, status, "{target} {headers:?}");
+        if status == 403 {
+            assert_eq!(answer.headers.first("connection"), Some("close"));
+        }
+    }
+    assert_eq!(
+        site.arrivals("/private/"),
+        [2],
+        "the refused one never arrived"
+    );
 }

@@ -256,6 +256,16 @@ impl Peer {
         std::mem::replace(&mut self.ahead, rest)
     }
 
+    /// Exactly so many bytes, unless the other side closes before.
+    pub(crate) fn try_take(&mut self, n: usize) -> io::Result<Vec<u8>> {
+        while self.ahead.len() < n {
+            if self.fill()? == 0 {
+                return Err(ErrorKind::UnexpectedEof.into());
+            }
+        }
+        Ok(self.take(n))
+    }
+
     /// The next head.
     #[track_caller]
     pub(crate) fn head(&mut self) -> Head {

@@ -734,40 +734,6 @@ fn the_size_of_a_large_answer_is_logged() {
 }
 
 #[test]
-fn a_worker_without_room_turns_clients_away_and_says_so() {
-    let front = Front::start_main(
-        "worker_processes 1; events { worker_connections 4; }",
-        "server { listen 127.0.0.1:0; location = /status { stub_status; } location / { return 200 ok; } }",
-    );
-    let mut clients: Vec<Peer> = (0..4)
-        .map(|_| {
-            let mut client = Peer::connect(front.addr(0));
-            assert_eq!(client.get("/").text(), "ok");
-            client
-        })
-        .collect();
-    for _ in 0..3 {
-        Peer::connect(front.addr(0)).ends();
-    }
-    assert!(clients[0].get("/status").text().contains("\n 7 4 "));
-    let log = front.error_log();
-    assert!(
-        log.contains("[alert]") && log.contains("4 worker_connections are not enough"),
-        "{log}"
-    );
-    // Room again.
-    clients.pop();
-    eventually("a new client is served", || {
-        let mut client = Peer::connect(front.addr(0));
-        client
-            .try_send("GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
-            .ok()?;
-        let answer = client.try_rest().ok()?;
-        answer.ends_with(b"ok").then_some(())
-    });
-}
-
-#[test]
 fn pooled_connections_end_after_their_requests_and_their_time() {
     let [origin] = origins();
     let front = front(&format!(

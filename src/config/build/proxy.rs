@@ -14,7 +14,7 @@ use super::super::template::{Part, Template};
 use super::super::value;
 use super::super::variable::Variable;
 use super::upstream::pin_limits;
-use super::{Builder, Level, regex};
+use super::{Builder, Level, level, regex};
 
 /// Fields of an answer that nginx does not pass on, in lower case.
 const HIDDEN: [&str; 8] = [
@@ -76,6 +76,8 @@ impl Default for ProxyScope {
                 bind: None,
                 socket_keepalive: false,
                 ntlm: None,
+                pins_per_client: 8,
+                refuse_via: false,
             },
             hide: Vec::new(),
             pass: Vec::new(),
@@ -177,6 +179,8 @@ impl Builder<'_> {
             Directive::flag,
         )?;
         level.set("proxy_bind", &mut settings.bind, |d| self.bind(d))?;
+        level::positive(level, "ntlm_pins_per_client", &mut settings.pins_per_client)?;
+        level.set("ntlm_refuse_via", &mut settings.refuse_via, Directive::flag)?;
         scope.pins |= level.has("ntlm");
         pin_limits(level, &mut scope.limits)
     }

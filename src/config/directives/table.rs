@@ -85,7 +85,7 @@ static HONOURED: &[Definition] = directives! {
     "worker_shutdown_timeout", MAIN, words(1, 1), Once, "time", "", Honoured, "How long a graceful stop waits for what is in flight. Without it: as long as it takes.";
     "include", EVERYWHERE, words(1, 1), Many, "file | mask", "", Honoured, "Reads another file here. Relative to the configuration file's directory; a mask may match nothing.";
     "events", MAIN, block(0, 0, Context(EVENTS)), Once, "", "", Honoured, "The events context.";
-    "worker_connections", EVENTS, words(1, 1), Once, "number", "512", Honoured, "Connections of one worker, those to upstream servers included.";
+    "worker_connections", EVENTS, words(1, 1), Once, "number", "512", Honoured, "Connections of one worker, those to upstream servers included. Where they are not enough, idle upstream connections without a login go first, then idle clients that hold no pin; only then a new client is turned away (its connection is closed) or a request answered with 500.";
     // http
     "http", MAIN, block(0, 0, Context(HTTP)), Once, "", "", Honoured, "The http context.";
     "server", HTTP, block(0, 0, Context(SERVER)), Many, "", "", Honoured, "A virtual server. Without `listen` it listens on `*:80`.";
@@ -137,6 +137,8 @@ static HONOURED: &[Definition] = directives! {
     "ntlm_time", SERVER_LOCATION, words(1, 1), Once, "time", "1h", Honoured, "As in `upstream`.";
     "ntlm_requests", SERVER_LOCATION, words(1, 1), Once, "number", "1000", Honoured, "As in `upstream`.";
     "ntlm_reauth", SERVER_LOCATION, words(1, 1), Once, "same | fresh", "fresh", Honoured, "As in `upstream`.";
+    "ntlm_pins_per_client", REQUEST, words(1, 1), Once, "number", "8", Honoured, "Pins that one client connection holds at most, one for each group that it logged in to. One more ends the one that it used least recently.";
+    "ntlm_refuse_via", REQUEST, FLAG, Once, "on | off", "off", Honoured, "Refuses credentials (403, and the connection is closed) in requests that carry `Via`: they came through a proxy, which may put several people on one connection, and those would share the login.";
     // upstream
     "server", UPSTREAM, words(1, MANY), Many, "address [weight=n] [max_fails=n] [fail_timeout=time] [max_conns=n] [backup] [down]", "", Honoured, "A server, by address, `unix:path` or name; a name stands for all its addresses.";
     "keepalive", UPSTREAM, words(1, 2), Once, "connections", "32", Honoured, "Idle connections that one worker keeps; 0 keeps none. A connection that carried credentials is never among them.";

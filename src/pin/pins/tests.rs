@@ -407,3 +407,24 @@ fn every_reason_has_its_own_word() {
         "client_closed upstream_closed idle age requests evicted new_credentials error shutdown";
     assert_eq!(words.join(" "), expected);
 }
+
+#[test]
+fn one_pin_too_many_ends_the_least_recently_used_whatever_its_state() {
+    let start = Instant::now();
+    let mut pins = Pins::default();
+    for (n, status, second) in [(1, 200, 3), (2, 401, 1), (3, 200, 2)] {
+        let pin = pins.bind("upstream", GroupId(n), n.into(), start, 0);
+        pins.answered(
+            pin,
+            true,
+            status,
+            false,
+            start + Duration::from_secs(second),
+        );
+    }
+    let ended: Vec<_> = [3, 1, 1, 0, 0]
+        .into_iter()
+        .map(|limit| pins.overflow(limit).map(|pin| pin.group().0))
+        .collect();
+    assert_eq!(ended, [None, Some(2), Some(3), Some(1), None]);
+}
