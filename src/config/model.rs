@@ -302,6 +302,8 @@ pub struct ProxySettings {
     pub ntlm: Option<pin::Limits>,
     /// `ntlm_pins_per_client`, default 8, never 0: pins that one client connection holds.
     pub pins_per_client: usize,
+    /// `ntlm_fail_delay`, default off.
+    pub fail_delay: Option<pin::FailLimits>,
     /// `ntlm_refuse_via`, default off: no credentials in requests that carry `Via`.
     pub refuse_via: bool,
 }

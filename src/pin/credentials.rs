@@ -53,6 +53,23 @@ impl Credentials {
     }
 }
 
+/// Whether the value of a `WWW-Authenticate` field asks for the next leg of a login: it names one of the schemes with a
+/// token. Without one it only offers the scheme, which after a leg of a login means that the login failed.
+pub fn challenges(value: &[u8]) -> bool {
+    value.split(|&byte| byte == b',').any(|member| {
+        let member = skip_blanks(member);
+        SCHEMES.iter().any(|(word, _)| {
+            member
+                .split_at_checked(word.len())
+                .is_some_and(|(name, token)| {
+                    name.eq_ignore_ascii_case(word)
+                        && token.first().is_some_and(|byte| is_blank(*byte))
+                        && !skip_blanks(token).is_empty()
+                })
+        })
+    })
+}
+
 const SCHEMES: [(&[u8], Scheme); 4] = [
     (b"NTLM", Scheme::Ntlm),
     (b"Negotiate", Scheme::Negotiate),
@@ -223,6 +240,28 @@ mod tests {
         ] {
             let found = Credentials::in_value(value.as_bytes()).map(|found| found.scheme);
             assert_eq!(found, expected, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn challenges_carry_a_token() {
+        for (value, expected) in [
+            ("NTLM TlRMTVNTUAAC", true),
+            ("ntlm\tTlRMTVNTUAAC", true),
+            ("Negotiate oYIB", true),
+            ("Negotiate oYIB=", true),
+            ("Basic realm=\"a\", NTLM TlRM", true),
+            ("NTLM, Negotiate oYIB", true),
+            ("NTLM", false),
+            ("NTLM ", false),
+            ("Negotiate, NTLM", false),
+            ("Negotiate ,NTLM ", false),
+            ("NTLMx TlRM", false),
+            ("Basic realm=\"NTLM\"", false),
+            ("Bearer TlRM", false),
+            ("", false),
+        ] {
+            assert_eq!(challenges(value.as_bytes()), expected, "{value}");
         }
     }
 

@@ -46,6 +46,17 @@ pub enum State {
     Established,
 }
 
+/// What a pin has to know of the final answer to a request on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Its status.
+    pub status: u16,
+    /// It is a 401 that asks for the next leg of a login ([`challenges`](super::credentials::challenges)).
+    pub challenge: bool,
+    /// `Persistent-Auth: false` was said: the server authenticates each request by itself.
+    pub persistent_auth_false: bool,
+}
+
 /// Why a pin ended. A counter's label and the log's word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
@@ -170,6 +181,8 @@ struct Bond<C> {
     requests: u64,
     /// The server's last answer said `Persistent-Auth: false`: it authenticates each request by itself.
     authenticates_each_request: bool,
+    /// The last answer to credentials asked for the next leg of the login.
+    challenged: bool,
 }
 
 impl<C> Pinned<C> {
@@ -206,6 +219,11 @@ impl<C> Pinned<C> {
     /// `$pin_requests`: requests sent on it so far.
     pub fn requests(&self) -> u64 {
         self.bond.requests
+    }
+
+    /// Whether the next credentials are a leg of a login that the server has begun to judge, and not the first of one.
+    pub fn is_challenged(&self) -> bool {
+        self.bond.challenged
     }
 
     /// Why this pin must not take the next request, if so.
@@ -321,6 +339,7 @@ impl<C> Pins<C> {
                 idle_since: opened,
                 requests: requests + 1,
                 authenticates_each_request: false,
+                challenged: false,
             }),
         }
     }
@@ -334,8 +353,7 @@ impl<C> Pins<C> {
         &mut self,
         mut pin: Pinned<C>,
         credentials: bool,
-        status: u16,
-        persistent_auth_false: bool,
+        answer: Answer,
         now: Instant,
     ) -> &mut Pinned<C> {
         debug_assert!(
@@ -343,12 +361,13 @@ impl<C> Pins<C> {
             "one request at a time, so one pin per group"
         );
         if credentials {
-            pin.bond.state = match status {
+            pin.bond.state = match answer.status {
                 401 | 407 => State::Handshaking,
                 _ => State::Established,
             };
+            pin.bond.challenged = answer.challenge;
         }
-        pin.bond.authenticates_each_request = persistent_auth_false;
+        pin.bond.authenticates_each_request = answer.persistent_auth_false;
         pin.bond.idle_since = now;
         let place = self.resting.len();
         self.resting.push(pin);

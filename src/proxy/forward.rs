@@ -6,13 +6,14 @@ use crate::config::model::{Level, Location, ProxyPass};
 use crate::http::head::{Framing, Name};
 use crate::http::refusal::Refusal;
 use crate::net::{Peek, now};
+use crate::pin::credentials;
 use crate::pin::pins::Pinned;
-use crate::pin::{Credentials, EndReason, Limits, Pins, Plan, State};
+use crate::pin::{self, Credentials, EndReason, Limits, Pins, Plan, State};
 
 use super::exchange::{Answered, Exchange};
 use super::failure::Failed;
 use super::relay::RelayError;
-use super::request::{Attempt, ClientRef, PinFacts, Request};
+use super::request::{Attempt, ClientRef, PinFacts, Request, Response};
 use super::upstream::{Group, Upstream};
 
 /// What a client connection lends for one request to a group.
@@ -312,14 +313,12 @@ impl Forward<'_> {
         let now = now();
         match on {
             Carrier::Pin(pin) if answered.upstream_reusable => {
-                let no_persistence = answered.persistent_auth_false;
-                let pin = pins.answered(
-                    pin,
-                    request.credentials.is_some(),
-                    request.status,
-                    no_persistence,
-                    now,
-                );
+                let answer = pin::Answer {
+                    status: request.status,
+                    challenge: challenges(request),
+                    persistent_auth_false: answered.persistent_auth_false,
+                };
+                let pin = pins.answered(pin, request.credentials.is_some(), answer, now);
                 if let Some(facts) = &mut request.pin {
                     facts.state = pin.state();
                 }
@@ -415,4 +414,13 @@ impl Forward<'_> {
             | RelayError::SinkTimedOut => Finished::Close,
         }
     }
+}
+
+/// Whether the answer asks for the next leg of a login.
+fn challenges(request: &Request) -> bool {
+    let Response { bytes, head, .. } = request.response();
+    request.status == 401
+        && head.fields.iter().any(|field| {
+            field.known == Name::WwwAuthenticate && credentials::challenges(field.value.of(bytes))
+        })
 }

@@ -77,6 +77,7 @@ impl Default for ProxyScope {
                 socket_keepalive: false,
                 ntlm: None,
                 pins_per_client: 8,
+                fail_delay: None,
                 refuse_via: false,
             },
             hide: Vec::new(),
@@ -180,6 +181,7 @@ impl Builder<'_> {
         )?;
         level.set("proxy_bind", &mut settings.bind, |d| self.bind(d))?;
         level::positive(level, "ntlm_pins_per_client", &mut settings.pins_per_client)?;
+        level.set("ntlm_fail_delay", &mut settings.fail_delay, fail_delay)?;
         level.set("ntlm_refuse_via", &mut settings.refuse_via, Directive::flag)?;
         scope.pins |= level.has("ntlm");
         pin_limits(level, &mut scope.limits)
@@ -353,6 +355,33 @@ impl Builder<'_> {
             );
         }
     }
+}
+
+fn fail_delay(directive: &Directive) -> Result<Option<pin::FailLimits>> {
+    if directive.args == ["off"] {
+        return Ok(None);
+    }
+    let delay = directive.time()?;
+    if delay.is_zero() {
+        return Err(directive.error_of("invalid value"));
+    }
+    let mut limits = pin::FailLimits::new(delay);
+    limits.max = limits.max.max(delay);
+    for parameter in &directive.args[1..] {
+        let time = |text: &str| value::time(text).filter(|time| !time.is_zero());
+        let understood = match parameter.split_once('=') {
+            Some(("after", text)) => value::number(text)
+                .and_then(|number| u8::try_from(number).ok())
+                .map(|number| limits.after = number),
+            Some(("forget", text)) => time(text).map(|time| limits.forget = time),
+            Some(("max", text)) => time(text)
+                .filter(|&max| max >= delay)
+                .map(|max| limits.max = max),
+            _ => None,
+        };
+        understood.ok_or_else(|| directive.invalid_parameter(parameter))?;
+    }
+    Ok(Some(limits))
 }
 
 fn is_authorization(value: &Template) -> bool {

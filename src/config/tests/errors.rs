@@ -287,6 +287,14 @@ fn hints() {
         ("ntlm x;", r#"[emerg] invalid value "x" in "ntlm" directive…"#),
         ("ntlm 0;", r#"[emerg] invalid value "0" in "ntlm" directive…"#),
         ("ntlm_reauth never;", r#"[emerg] invalid value "never" in "ntlm_reauth" directive, it must be "same" or "fresh"…"#),
+        ("ntlm_pins_per_client 0;", r#"[emerg] invalid number "0"…"#),
+        ("ntlm_fail_delay 0;", r#"[emerg] "ntlm_fail_delay" directive invalid value…"#),
+        ("ntlm_fail_delay 1s after=256;", r#"[emerg] invalid parameter "after=256"…"#),
+        ("ntlm_fail_delay 1s forget=0;", r#"[emerg] invalid parameter "forget=0"…"#),
+        ("ntlm_fail_delay 2s max=1s;", r#"[emerg] invalid parameter "max=1s"…"#),
+        ("ntlm_fail_delay off after=3;", r#"[emerg] "ntlm_fail_delay" directive invalid value…"#),
+        ("ntlm_fail_delay 1s zone=a;", r#"[emerg] invalid parameter "zone=a"…"#),
+        ("ntlm_refuse_via yes;", r#"[emerg] invalid value "yes" in "ntlm_refuse_via" directive, it must be "on" or "off"…"#),
         ("proxy_bind 10.0.0.9 transparent;", r#"[emerg] invalid parameter "transparent" in /p/conf/f:2 (upstream servers see the front's address)"#),
     ], "}}");
 }

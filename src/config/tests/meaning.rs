@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::balance::Method;
+use crate::pin::FailLimits;
 
 use super::super::template::{Lookup, Template};
 use super::super::variable::Variable;
@@ -473,5 +474,41 @@ fn the_real_file_system() {
         System
             .resolve("localhost")
             .is_ok_and(|found| !found.is_empty())
+    );
+}
+
+#[test]
+fn what_clients_may_do_with_logins() {
+    let config = server_with(
+        "ntlm_fail_delay 2s; ntlm_pins_per_client 3; ntlm_refuse_via on;
+         location / { ntlm_refuse_via off; }
+         location /own { ntlm_fail_delay 500ms after=0 forget=10m max=1m; }
+         location /slow { ntlm_fail_delay 45s; }
+         location /off { ntlm_fail_delay off; }",
+    );
+    let proxy = |path| &find(&config, path).proxy;
+    let limits = |delay, after, forget, max| {
+        Some(FailLimits {
+            delay: Duration::from_millis(delay),
+            after,
+            forget: Duration::from_secs(forget),
+            max: Duration::from_secs(max),
+        })
+    };
+    assert_eq!(proxy("/").pins_per_client, 3);
+    assert!(!proxy("/").refuse_via && proxy("/own").refuse_via);
+    for (path, expected) in [
+        ("/", limits(2000, 3, 60, 30)),
+        ("/own", limits(500, 0, 600, 60)),
+        ("/slow", limits(45_000, 3, 60, 45)),
+        ("/off", None),
+    ] {
+        assert_eq!(proxy(path).fail_delay, expected, "{path}");
+    }
+    let config = server_with("");
+    let proxy = &find(&config, "/").proxy;
+    assert_eq!(
+        (proxy.pins_per_client, proxy.refuse_via, proxy.fail_delay),
+        (8, false, None)
     );
 }

@@ -22,6 +22,14 @@ fn limits() -> Limits {
     }
 }
 
+fn answer(status: u16, persistent_auth_false: bool) -> Answer {
+    Answer {
+        status,
+        challenge: false,
+        persistent_auth_false,
+    }
+}
+
 /// What a plan says, without the pins in it.
 #[derive(Debug, PartialEq, Eq)]
 enum Said {
@@ -42,7 +50,7 @@ fn said(plan: Plan<&'static str>) -> (Said, Option<Pinned<&'static str>>) {
 fn pinned(status: u16, persistent_auth_false: bool, now: Instant) -> Pins<&'static str> {
     let mut pins = Pins::default();
     let pin = pins.bind("upstream", GROUP, 1, now, 0);
-    pins.answered(pin, true, status, persistent_auth_false, now);
+    pins.answered(pin, true, answer(status, persistent_auth_false), now);
     pins
 }
 
@@ -214,7 +222,7 @@ fn answers_move_the_state() {
         let mut pin = pins.bind("upstream", GROUP, 1, now, 0);
         for (credentials, status, expected) in answers {
             // Each answer lets any credentials stay, so that the walk needs one pin only.
-            let resting = pins.answered(pin, credentials, status, true, now);
+            let resting = pins.answered(pin, credentials, answer(status, true), now);
             assert_eq!(resting.state(), expected, "{answers:?}");
             let carried = if credentials { TICKET } else { PLAIN };
             let plan = pins.plan(GROUP, carried, &Limits::default(), now);
@@ -228,7 +236,7 @@ fn the_last_answer_says_whether_each_request_authenticates() {
     let now = Instant::now();
     let mut pins = pinned(200, true, now);
     let pin = said(pins.plan(GROUP, PLAIN, &limits(), now)).1;
-    pins.answered(pin.expect("plain stays"), false, 200, false, now);
+    pins.answered(pin.expect("plain stays"), false, answer(200, false), now);
     let plan = said(pins.plan(GROUP, TICKET, &limits(), now)).0;
     assert_eq!(plan, Said::Bind(Some(EndReason::NewCredentials)));
 }
@@ -341,7 +349,7 @@ fn age_and_number_end_established_pins_only() {
         let mut pins = Pins::default();
         // The connection served others before it became a pin, which counts as well.
         let pin = pins.bind("upstream", GROUP, 1, opened, sent - 2);
-        pins.answered(pin, true, status, true, opened);
+        pins.answered(pin, true, answer(status, true), opened);
         let plan = pins.plan(GROUP, credentials, &limits, opened + age);
         assert_eq!(said(plan).0, expected, "{what}");
     }
@@ -366,7 +374,7 @@ fn idle_time_ends_established_pins_only() {
     let mut pins = Pins::default();
     for (group, status) in [(5, 401), (10, 200), (20, 200)] {
         let pin = pins.bind("upstream", GroupId(group), 1, start, 0);
-        pins.answered(pin, true, status, false, at(1));
+        pins.answered(pin, true, answer(status, false), at(1));
     }
     assert_eq!(pins.next_expiry(limits_of), Some(at(11)));
     assert!(pins.expired(limits_of, at(10)).is_none());
@@ -414,17 +422,39 @@ fn one_pin_too_many_ends_the_least_recently_used_whatever_its_state() {
     let mut pins = Pins::default();
     for (n, status, second) in [(1, 200, 3), (2, 401, 1), (3, 200, 2)] {
         let pin = pins.bind("upstream", GroupId(n), n.into(), start, 0);
-        pins.answered(
-            pin,
-            true,
-            status,
-            false,
-            start + Duration::from_secs(second),
-        );
+        let at = start + Duration::from_secs(second);
+        pins.answered(pin, true, answer(status, false), at);
     }
     let ended: Vec<_> = [3, 1, 1, 0, 0]
         .into_iter()
         .map(|limit| pins.overflow(limit).map(|pin| pin.group().0))
         .collect();
     assert_eq!(ended, [None, Some(2), Some(3), Some(1), None]);
+}
+
+#[test]
+fn only_answers_to_credentials_say_whether_a_login_is_being_judged() {
+    let now = Instant::now();
+    let mut pins = Pins::default();
+    let mut pin = pins.bind("upstream", GROUP, 1, now, 0);
+    assert!(!pin.is_challenged());
+    for (credentials, status, challenge, challenged) in [
+        // Kerberos declined, then NTLM with a wrong password, and once more.
+        (NTLM, 401, false, false),
+        (NTLM, 401, true, true),
+        (PLAIN, 200, false, true),
+        (NTLM, 401, false, false),
+        (NTLM, 401, true, true),
+        (NTLM, 200, false, false),
+    ] {
+        let answer = Answer {
+            status,
+            challenge,
+            persistent_auth_false: true,
+        };
+        let resting = pins.answered(pin, credentials.is_some(), answer, now);
+        assert_eq!(resting.is_challenged(), challenged);
+        let plan = pins.plan(GROUP, PLAIN, &Limits::default(), now);
+        pin = said(plan).1.expect("the pin is kept");
+    }
 }

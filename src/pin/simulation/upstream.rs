@@ -63,6 +63,7 @@ pub(super) struct Server {
 pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) identity: Option<usize>,
+    pub(super) challenge: bool,
     pub(super) persistent_auth_false: bool,
     /// A leg came whose predecessor the server never saw.
     pub(super) out_of_nowhere: bool,
@@ -73,6 +74,7 @@ impl Server {
         let mut answer = Answer {
             status: 401,
             identity: None,
+            challenge: false,
             persistent_auth_false: false,
             out_of_nowhere: false,
         };
@@ -90,6 +92,7 @@ impl Server {
         }
         if !leg.is_last() {
             self.asked_after = Some(leg);
+            answer.challenge = true;
         } else if !leg.wrong_password {
             answer.status = 200;
             answer.identity = Some(leg.identity);

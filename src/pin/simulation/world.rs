@@ -12,7 +12,7 @@ use super::books::{Book, Outcome, Violation};
 use super::upstream::{Answer, Upstream, credentials, predecessor};
 use crate::pin::pool::PoolLimits;
 use crate::pin::random_plan::{self, Action, Deed, Leg, Scheme, Shape, Stage};
-use crate::pin::{EndReason, GroupId, IdleOrder, Limits, Pinned, Pins, Plan, Pool, State};
+use crate::pin::{self, EndReason, GroupId, IdleOrder, Limits, Pinned, Pins, Plan, Pool, State};
 
 const WORKERS: usize = 2;
 /// Steps between two sweeps, and between two counts of everything.
@@ -359,10 +359,12 @@ impl World {
             Some(Mistake::TakesTwoRequestsForFinished) if pin.requests() >= 2 => 200,
             _ => answer.status,
         };
-        let each_request = answer.persistent_auth_false;
-        let pin = client
-            .pins
-            .answered(pin, leg.is_some(), status, each_request, self.now);
+        let answer = pin::Answer {
+            status,
+            challenge: answer.challenge,
+            persistent_auth_false: answer.persistent_auth_false,
+        };
+        let pin = client.pins.answered(pin, leg.is_some(), answer, self.now);
         pin.connection_mut().last_answer = self.now;
         if pin.state() == State::Handshaking {
             return Ok(());
