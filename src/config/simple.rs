@@ -32,7 +32,7 @@ impl Config {
              pid /dev/null;
              error_log stderr notice;
              worker_processes auto;
-             events {{ worker_connections 16384; }}
+             events {{ worker_connections 4096; }}
              http {{
                  server {{
                      listen {};

@@ -288,9 +288,7 @@ impl Control {
             let moved = PidFile::create(&main.pid).map_err(emerg)?;
             remove(self.pid_file.replace(moved), &main_log);
         }
-        if let Err(error) = raise_nofile(main.rlimit_nofile) {
-            main_log.note(Level::Alert, format_args!("{error}"));
-        }
+        limit_descriptors(main, self.workers.len(), &main_log);
         let new = self.addresses.commit(opened);
         note_addresses(&new, &main_log);
         self.workers
@@ -363,9 +361,7 @@ fn start_workers(
     log: &ErrorLog,
 ) -> Result<Workers, StartError> {
     let main = &deployment.config.main;
-    if let Err(error) = raise_nofile(main.rlimit_nofile) {
-        log.note(Level::Alert, format_args!("{error}"));
-    }
+    limit_descriptors(main, count, log);
     become_user(main, logs, log)?;
     let driver = choose_driver(io, main, log)?;
     note_addresses(&bound, log);
@@ -376,6 +372,24 @@ fn start_workers(
         format_args!("start {count} workers on {driver}"),
     );
     Ok(workers)
+}
+
+/// Sets the limit of descriptors, and says so where it is below what the workers may use: they would run out of descriptors
+/// before they make room by `worker_connections`.
+fn limit_descriptors(main: &Main, workers: usize, log: &ErrorLog) {
+    let limit = match raise_nofile(main.rlimit_nofile) {
+        Ok(limit) => limit,
+        Err(error) => return log.note(Level::Alert, format_args!("{error}")),
+    };
+    let connections = main.worker_connections;
+    if (workers as u64).saturating_mul(connections as u64) > limit {
+        log.note(
+            Level::Warn,
+            format_args!(
+                "{connections} worker_connections of {workers} workers exceed open file resource limit: {limit}"
+            ),
+        );
+    }
 }
 
 /// Settles what the workers wait with. Says so in the log and on standard error where it is not what is best.

@@ -10,7 +10,7 @@ pub struct FailLimits {
     pub delay: Duration,
     /// `after`: failures that cost nothing.
     pub after: u8,
-    /// `forget`: after so long one failure is forgotten, after twice as long two.
+    /// `forget`, in whole seconds: after so long one failure is forgotten, after twice as long two.
     pub forget: Duration,
     /// `max`: the longest that logins are kept apart, and that one waits. One that would wait longer is refused.
     pub max: Duration,
@@ -28,13 +28,16 @@ impl FailLimits {
     }
 }
 
-/// What is known of an address, in 64 bits so that one atomic holds it. 0 is nothing.
-///
-/// Times are counted in ticks of a sixteenth of a second from an epoch that the caller keeps, and come around after 194
-/// days: an entry that was not touched for half of that may count for the future. It then keeps its address waiting `max` at
-/// the most.
+/// What is known of an address. Times are counted from an epoch that the caller keeps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Failures(u64);
+pub struct Failures {
+    /// Failures that count still.
+    pub count: u8,
+    /// When the oldest of them began to be forgotten, in seconds. Of no meaning while there is none.
+    pub since_s: u64,
+    /// When the next login has its turn, in milliseconds.
+    pub turn_ms: u64,
+}
 
 /// Whether a login goes on now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,116 +50,60 @@ pub enum Admission {
     Refused,
 }
 
-const TICKS_PER_SECOND: u128 = 16;
-const TICK_BITS: u32 = 28;
-const TICK_MASK: u64 = (1 << TICK_BITS) - 1;
-
 impl Failures {
-    /// What [`Failures::bits`] gave.
-    pub fn from_bits(bits: u64) -> Self {
-        Self(bits)
-    }
-
-    /// All of it as a number.
-    pub fn bits(self) -> u64 {
-        self.0
-    }
-
     /// One more login failed. `now` is the time since the epoch.
     pub fn failed(self, limits: &FailLimits, now: Duration) -> Self {
         let state = self.at(limits, now);
-        match state.count() {
-            0 => Self::new(1, ticks(now), ticks(now)),
-            count => Self::new(count.saturating_add(1), state.since(), state.turn()),
+        let since_s = match state.count {
+            0 => now.as_secs(),
+            _ => state.since_s,
+        };
+        Self {
+            count: state.count.saturating_add(1),
+            since_s,
+            ..state
         }
     }
 
     /// Asks whether a login may go on.
     pub fn admit(self, limits: &FailLimits, now: Duration) -> (Self, Admission) {
         let state = self.at(limits, now);
-        let Some(excess) = state.count().checked_sub(limits.after) else {
+        let Some(excess) = state.count.checked_sub(limits.after) else {
             return (state, Admission::Now);
         };
-        let doubled = limits.delay.saturating_mul(1 << u32::from(excess).min(24));
-        let apart = doubled.min(limits.max);
-        let wait = duration(ahead(state.turn(), ticks(now)));
+        let apart = limits.delay.saturating_mul(1 << u32::from(excess).min(24));
+        let apart = apart.min(limits.max);
+        let turn = now.max(Duration::from_millis(state.turn_ms));
+        let wait = turn - now;
         if wait > limits.max {
             return (state, Admission::Refused);
         }
-        let turn = ticks(now + wait + apart);
-        let state = Self::new(state.count(), state.since(), turn);
-        match wait.is_zero() {
-            true => (state, Admission::Now),
-            false => (state, Admission::After(wait)),
-        }
-    }
-
-    /// Whether nothing of it counts any more.
-    pub fn is_forgotten(self, limits: &FailLimits, now: Duration) -> bool {
-        self.at(limits, now).count() == 0
+        let admission = match wait.is_zero() {
+            true => Admission::Now,
+            false => Admission::After(wait),
+        };
+        let turn_ms = ms(turn + apart);
+        (Self { turn_ms, ..state }, admission)
     }
 
     /// The state with what is forgotten by `now` taken off.
     fn at(self, limits: &FailLimits, now: Duration) -> Self {
-        if self.count() == 0 {
-            return Self::default();
-        }
-        let now = ticks(now);
-        let age = ahead(now, self.since());
-        let period = ticks(limits.forget).max(1);
+        // Another worker's clock may be a moment ahead.
+        let age = now.as_secs().saturating_sub(self.since_s);
+        let period = limits.forget.as_secs().max(1);
         let forgotten = age / period;
-        let Some(count) = u8::try_from(forgotten)
-            .ok()
-            .and_then(|forgotten| self.count().checked_sub(forgotten))
-            .filter(|&count| count > 0)
-        else {
-            return Self::default();
-        };
-        let since = (self.since() + forgotten * period) & TICK_MASK;
-        // A turn that is over says nothing.
-        let turn = match ahead(self.turn(), now) {
-            0 => now,
-            _ => self.turn(),
-        };
-        Self::new(count, since, turn)
-    }
-
-    fn new(count: u8, since: u64, turn: u64) -> Self {
-        Self(u64::from(count) << (2 * TICK_BITS) | since << TICK_BITS | turn)
-    }
-
-    fn count(self) -> u8 {
-        (self.0 >> (2 * TICK_BITS)) as u8
-    }
-
-    /// When the oldest failure that counts began to be forgotten.
-    fn since(self) -> u64 {
-        self.0 >> TICK_BITS & TICK_MASK
-    }
-
-    /// When the next login has its turn.
-    fn turn(self) -> u64 {
-        self.0 & TICK_MASK
+        let count = u64::from(self.count).saturating_sub(forgotten);
+        Self {
+            // No more than it was.
+            count: count as u8,
+            since_s: self.since_s + forgotten * period,
+            turn_ms: self.turn_ms,
+        }
     }
 }
 
-fn ticks(time: Duration) -> u64 {
-    let ticks = time.as_millis() * TICKS_PER_SECOND / 1000;
-    ticks as u64 & TICK_MASK
-}
-
-fn duration(ticks: u64) -> Duration {
-    Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND as u64)
-}
-
-/// How far `later` is ahead of `earlier`; 0 if it is behind.
-fn ahead(later: u64, earlier: u64) -> u64 {
-    let distance = later.wrapping_sub(earlier) & TICK_MASK;
-    if distance <= TICK_MASK / 2 {
-        distance
-    } else {
-        0
-    }
+fn ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -218,24 +165,12 @@ mod tests {
         assert_eq!(wait(2 * SECOND), Some(0.0));
         for (after, failures) in [(59, 3), (60, 2), (119, 2), (120, 1), (179, 1), (180, 0)] {
             let then = at + after * SECOND;
-            assert_eq!(state.at(&LIMITS, then).count(), failures, "{after}");
-            assert_eq!(state.is_forgotten(&LIMITS, then), failures == 0, "{after}");
+            assert_eq!(state.at(&LIMITS, then).count, failures, "{after}");
         }
         // A new failure does not keep the old ones from being forgotten.
         let state = state.failed(&LIMITS, at + 59 * SECOND);
-        assert_eq!(state.at(&LIMITS, at + 59 * SECOND).count(), 4);
-        assert_eq!(state.at(&LIMITS, at + 60 * SECOND).count(), 3);
-    }
-
-    #[test]
-    fn the_clock_may_come_around() {
-        let end = duration(TICK_MASK);
-        let at = end - SECOND;
-        let (state, _) = failed(2, at).admit(&LIMITS, at);
-        assert_eq!(waits(state, 2, at), [Some(1.0), Some(2.0)]);
-        let then = end + 2 * SECOND;
-        assert_eq!(waits(state, 2, then), [Some(0.0), Some(1.0)]);
-        assert!(state.is_forgotten(&LIMITS, then + 120 * SECOND));
+        assert_eq!(state.at(&LIMITS, at + 59 * SECOND).count, 4);
+        assert_eq!(state.at(&LIMITS, at + 60 * SECOND).count, 3);
     }
 
     proptest! {
@@ -257,10 +192,11 @@ mod tests {
                 };
                 prop_assert!(turn <= now + LIMITS.max);
                 if let Some(last) = last
-                    && state.at(&LIMITS, now).count() >= LIMITS.after
+                    && state.at(&LIMITS, now).count >= LIMITS.after
                 {
-                    // Times are whole ticks.
-                    prop_assert!(turn + SECOND / 8 >= last + LIMITS.delay, "{turn:?} {last:?}");
+                    // Turns are whole milliseconds.
+                    let least = last + LIMITS.delay - Duration::from_millis(1);
+                    prop_assert!(turn >= least, "{turn:?} {last:?}");
                 }
                 last = Some(turn);
             }

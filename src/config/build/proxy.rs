@@ -373,7 +373,9 @@ fn fail_delay(directive: &Directive) -> Result<Option<pin::FailLimits>> {
             Some(("after", text)) => value::number(text)
                 .and_then(|number| u8::try_from(number).ok())
                 .map(|number| limits.after = number),
-            Some(("forget", text)) => time(text).map(|time| limits.forget = time),
+            Some(("forget", text)) => time(text)
+                .filter(|forget| forget.subsec_nanos() == 0)
+                .map(|forget| limits.forget = forget),
             Some(("max", text)) => time(text)
                 .filter(|&max| max >= delay)
                 .map(|max| limits.max = max),
