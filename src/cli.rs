@@ -308,7 +308,7 @@ pub fn configure() -> String {
 
 /// Modules that nginx has unless it is told otherwise, and that are not here. What nginx has only on demand (TLS among it)
 /// is not here where `configure` does not name it.
-const ABSENT_MODULES: [&str; 20] = [
+const ABSENT_MODULES: [&str; 18] = [
     "http_charset",
     "http_gzip",
     "http_ssi",
@@ -324,8 +324,6 @@ const ABSENT_MODULES: [&str; 20] = [
     "http_scgi",
     "http_grpc",
     "http_memcached",
-    "http_limit_conn",
-    "http_limit_req",
     "http_empty_gif",
     "http_browser",
     // `zone` is accepted, but workers share nothing.

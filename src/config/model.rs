@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::balance;
 use crate::http::head::HeadLimits;
+use crate::limit::rate::Rate;
 use crate::pin;
 use crate::pin::pool::PoolLimits;
 
@@ -22,6 +23,8 @@ pub type ServerIndex = usize;
 pub type LocationIndex = usize;
 /// Index into [`Http::groups`].
 pub type GroupIndex = usize;
+/// Index into [`Http::limit_zones`].
+pub type ZoneIndex = usize;
 
 /// A whole configuration.
 #[derive(Debug)]
@@ -104,6 +107,8 @@ pub struct Http {
     pub groups: Vec<Group>,
     /// `map` blocks, by the index in [`super::variable::Variable::Map`].
     pub maps: Vec<Map>,
+    /// `limit_req_zone` and `limit_conn_zone`, in order.
+    pub limit_zones: Vec<LimitZone>,
     /// Names of the variables that `set` and named captures assign, by [`UserVariable`].
     pub user_variables: Vec<String>,
 }
@@ -182,6 +187,8 @@ pub struct Location {
     pub access: AccessRules,
     /// `set_real_ip_from` and `real_ip_header`.
     pub real_ip: RealIp,
+    /// `limit_req` and `limit_conn`; `None`: there are none.
+    pub limits: Option<Box<Limits>>,
     /// `access_log`; empty is `off`. Default: none (nginx's default file is not opened unasked).
     pub access_logs: Vec<AccessLog>,
     /// `error_log`; the main context's if none is nearer.
@@ -361,6 +368,112 @@ pub enum RealIpHeader {
     ProxyProtocol,
     /// Another field, lower case.
     Field(String),
+}
+
+/// `limit_req_zone` or `limit_conn_zone`
+#[derive(Debug)]
+pub struct LimitZone {
+    /// What makes it the same zone after a reload, if size and use are the same, too.
+    pub name: String,
+    /// Its size in bytes.
+    pub bytes: usize,
+    /// The key as written: it may not change at a reload.
+    pub key_text: String,
+    /// What is counted by. Requests for which it is empty are not counted.
+    pub key: Template,
+    /// What for.
+    pub kind: ZoneUse,
+}
+
+/// What a zone is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ZoneUse {
+    /// `limit_req_zone`, and its rate.
+    Requests(Rate),
+    /// `limit_conn_zone`
+    Connections,
+}
+
+impl ZoneUse {
+    /// Whether it counts what is there, as opposed to what comes.
+    pub fn counts(self) -> bool {
+        self == Self::Connections
+    }
+}
+
+/// The limits of a location.
+#[derive(Clone, Debug, Default)]
+pub struct Limits {
+    /// `limit_req`
+    pub requests: RequestLimits,
+    /// `limit_conn`
+    pub connections: ConnectionLimits,
+}
+
+impl Limits {
+    /// Whether nothing is limited.
+    pub fn is_empty(&self) -> bool {
+        self.requests.limits.is_empty() && self.connections.limits.is_empty()
+    }
+}
+
+/// `limit_req` and what belongs to it.
+#[derive(Clone, Debug, Default)]
+pub struct RequestLimits {
+    /// In order.
+    pub limits: Vec<RequestLimit>,
+    /// What becomes of those above the limit.
+    pub answer: LimitAnswer,
+}
+
+/// One `limit_req`. In thousandths of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestLimit {
+    /// Where it is counted.
+    pub zone: ZoneIndex,
+    /// Highest excess that is not refused.
+    pub burst: u64,
+    /// Highest excess that is not delayed; the highest number with `nodelay`.
+    pub undelayed: u64,
+}
+
+/// `limit_conn` and what belongs to it.
+#[derive(Clone, Debug, Default)]
+pub struct ConnectionLimits {
+    /// In order.
+    pub limits: Vec<ConnectionLimit>,
+    /// What becomes of those above the limit.
+    pub answer: LimitAnswer,
+}
+
+/// One `limit_conn`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionLimit {
+    /// Where it is counted.
+    pub zone: ZoneIndex,
+    /// How many requests of one key may be processed at the same time.
+    pub number: u64,
+}
+
+/// `limit_…_status`, `limit_…_log_level` and `limit_…_dry_run`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LimitAnswer {
+    /// Default 503.
+    pub status: u16,
+    /// Of the log line about a refusal; one about a delay is a level less severe. Default error.
+    pub level: Level,
+    /// Only said, not done.
+    pub dry_run: bool,
+}
+
+impl Default for LimitAnswer {
+    fn default() -> Self {
+        Self {
+            status: 503,
+            level: Level::Error,
+            dry_run: false,
+        }
+    }
 }
 
 /// One `access_log` line.

@@ -11,6 +11,7 @@ use super::model::*;
 use super::*;
 
 mod errors;
+mod limits;
 mod locations;
 mod meaning;
 
@@ -98,6 +99,7 @@ fn every_honoured_directive_is_read() {
     let sources = [
         include_str!("build/mod.rs"),
         include_str!("build/http.rs"),
+        include_str!("build/limit.rs"),
         include_str!("build/listen.rs"),
         include_str!("build/log.rs"),
         include_str!("build/map.rs"),

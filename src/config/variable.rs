@@ -78,6 +78,8 @@ pub enum Variable {
     PinAge,
     PinRequests,
     AuthScheme,
+    LimitReqStatus,
+    LimitConnStatus,
 }
 
 impl Variable {
@@ -178,6 +180,8 @@ static NAMES: &[(&str, Variable)] = &[
     ("pin_age", Variable::PinAge),
     ("pin_requests", Variable::PinRequests),
     ("auth_scheme", Variable::AuthScheme),
+    ("limit_req_status", Variable::LimitReqStatus),
+    ("limit_conn_status", Variable::LimitConnStatus),
     ("document_uri", Variable::Uri),
     ("query_string", Variable::Args),
 ];

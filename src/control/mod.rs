@@ -2,6 +2,7 @@
 
 mod addresses;
 mod workers;
+mod zones;
 
 use std::fmt;
 use std::io;
@@ -172,7 +173,7 @@ impl Control {
         let workers = config.main.workers.unwrap_or_else(core_count);
         let mut addresses = Addresses::default();
         let opened = addresses.open(&config.http.listeners, workers)?;
-        let deployment = deploy(config, opened.ids().to_vec(), &mut logs)?;
+        let deployment = deploy(config, opened.ids().to_vec(), &mut logs, None)?;
         let bound = addresses.commit(opened);
         let pid_file = match &source {
             Source::Files(_) => Some(PidFile::create(&deployment.config.main.pid).map_err(emerg)?),
@@ -277,7 +278,8 @@ impl Control {
         let opened = self
             .addresses
             .open(&config.http.listeners, self.workers.len())?;
-        let deployment = deploy(config, opened.ids().to_vec(), &mut self.logs)?;
+        let ids = opened.ids().to_vec();
+        let deployment = deploy(config, ids, &mut self.logs, Some(&self.deployment))?;
         let main = &deployment.config.main;
         // `-s` looks where the present file says.
         if self
@@ -419,16 +421,19 @@ fn note_addresses(bound: &[(u64, Arc<Bound>)], log: &ErrorLog) {
     }
 }
 
-/// Opens everything that a configuration names.
+/// Opens everything that a configuration names; what the one before it counted goes on.
 fn deploy(
     config: Config,
     listen_ids: Vec<u64>,
     logs: &mut LogFiles,
+    before: Option<&Deployment>,
 ) -> Result<Arc<Deployment>, StartError> {
     let main_log = Arc::new(ErrorLog::open(&config.main.error_logs, logs).map_err(emerg)?);
     let LocationLogs { errors, accesses } = open_logs(&config, logs, &main_log)?;
+    let zones = zones::open(&config, before)?;
     Ok(Arc::new(Deployment {
         config,
+        zones,
         error_logs: errors,
         access_logs: accesses,
         listen_ids,

@@ -16,6 +16,7 @@ use crate::pin::{Credentials, EndReason, GroupId, Limits, Pinned, Pins, State};
 
 use super::answer::Body;
 use super::forward::{Finished, Forward};
+use super::limits::Limited;
 use super::proxy_header;
 use super::relay::HEAD_BYTES;
 use super::request::{ClientRef, Connection, Request};
@@ -70,6 +71,8 @@ enum Own<'a> {
     StubStatus,
     /// The page of a status.
     Status(u16),
+    /// What a limit refuses with.
+    Limited(u16),
 }
 
 /// What an idle connection was woken by.
@@ -379,7 +382,7 @@ impl Client {
         woken
     }
 
-    fn give_up_evicted(&mut self) {
+    pub(super) fn give_up_evicted(&mut self) {
         while let Some(group) = self.slot.take_evicted() {
             if let Some(pin) = self.pins.remove(group) {
                 self.worker.end_evicted_pin(pin);
@@ -398,7 +401,17 @@ impl Client {
     #[allow(clippy::manual_async_fn)] // its future would hold each argument twice
     fn handle(&mut self, settings: &Settings, request: &mut Request) -> impl Future<Output = Next> {
         async move {
-            let own = match self.judge(settings, request) {
+            let mut judged = self.judge(settings, request);
+            if judged.is_ok()
+                && let Some(limits) = &settings.config().http.locations[request.location].limits
+            {
+                judged = match Box::pin(self.limit(settings, request, limits)).await {
+                    Limited::Passed => judged,
+                    Limited::Refused(status) => Err(Own::Limited(status)),
+                    Limited::ClientGone => return Next::Close,
+                };
+            }
+            let own = match judged.and_then(|routed| self.act(settings, request, &routed)) {
                 Ok(pass) => {
                     let forward = Forward {
                         // Not by `self.seen`: the pins are lent for writing at the same time.
@@ -429,12 +442,12 @@ impl Client {
         }
     }
 
-    /// Parses the head and finds out who answers: a server of the group that is returned, or the front itself.
+    /// Parses the head and finds out whose request it is, unless it is answered at once.
     fn judge<'a>(
         &mut self,
         settings: &'a Settings,
         request: &mut Request,
-    ) -> Result<&'a ProxyPass, Own<'a>> {
+    ) -> Result<Routed, Own<'a>> {
         request.started = now();
         self.connection.requests += 1;
         self.worker.counters.requests.add(1);
@@ -457,7 +470,18 @@ impl Client {
         if let Some(answer) = returned(settings, request, &routed) {
             return Err(Own::Return(answer));
         }
-        match (&routed, &location.action) {
+        Ok(routed)
+    }
+
+    /// Finds out who answers: a server of the group that is returned, or the front itself.
+    fn act<'a>(
+        &self,
+        settings: &'a Settings,
+        request: &Request,
+        routed: &Routed,
+    ) -> Result<&'a ProxyPass, Own<'a>> {
+        let location = &settings.config().http.locations[request.location];
+        match (routed, &location.action) {
             (Routed::Forbidden, _) => {
                 let message = format_args!("access forbidden by rule");
                 self.seen(settings).log(Level::Error, request, message);
@@ -502,6 +526,25 @@ impl Client {
                 let body = Body::Text("text/plain", text.as_bytes());
                 self.answer(settings, location, request, 200, body, keep)
                     .await
+            }
+            // As nginx ends a request with these statuses: without an answer.
+            Own::Limited(status @ (408 | 444 | 499)) => {
+                request.status = status;
+                self.socket.reset_on_close();
+                return Next::Close;
+            }
+            Own::Limited(status) => {
+                // After these statuses nginx goes on with no connection.
+                let ends = matches!(status, 400 | 413 | 414 | 494..=497 | 500 | 501);
+                self.answer(
+                    settings,
+                    location,
+                    request,
+                    status,
+                    Body::Page,
+                    keep && !ends,
+                )
+                .await
             }
             Own::Status(status) => {
                 // The client would believe itself logged in on a connection whose last login failed with this request.

@@ -372,15 +372,7 @@ impl Forward<'_> {
     fn fail(&self, request: &mut Request, failed: Failed) -> Finished {
         match failed {
             Failed::ClientGone => {
-                self.client.worker.counters.client_aborts.add(1);
-                self.client.log(
-                    Level::Info,
-                    request,
-                    format_args!("client prematurely closed connection"),
-                );
-                if request.status == 0 {
-                    request.status = 499;
-                }
+                self.client.note_left(request);
                 Finished::Close
             }
             Failed::Cut => Finished::Close,

@@ -34,6 +34,16 @@ impl ClientRef<'_> {
         log.log(level, Some(self.number), &context, message);
     }
 
+    /// Notes that the client left before its answer.
+    pub(super) fn note_left(&self, request: &mut Request) {
+        self.worker.counters.client_aborts.add(1);
+        let message = format_args!("client prematurely closed connection");
+        self.log(Level::Info, request, message);
+        if request.status == 0 {
+            request.status = 499;
+        }
+    }
+
     /// Writes an error log line about the connection.
     pub(super) fn log_connection(&self, level: Level, message: fmt::Arguments<'_>) {
         let context = Context {

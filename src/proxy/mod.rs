@@ -1,5 +1,5 @@
 //! The request path, top to bottom: `worker` accepts, `client` reads heads and owns the pins, `route` finds the location,
-//! `forward` chooses the upstream connection (`destination` the group, `connect` the server), `exchange` carries the request
+//! `limits` may have a request wait or refuse it, `forward` chooses the upstream connection (`destination` the group, `connect` the server), `exchange` carries the request
 //! up and `response` the answer down, `relay` moves a body, `tunnel` what follows a 101.
 //! The pure rooms decide; this one carries out.
 #![forbid(unsafe_code)]
@@ -12,6 +12,7 @@ mod exchange;
 mod failure;
 mod fields;
 mod forward;
+mod limits;
 mod logs;
 mod proxy_header;
 mod relay;

@@ -20,6 +20,7 @@ use crate::pin::{Credentials, State};
 
 use super::destination::Replaced;
 use super::exchange::Upload;
+use super::limits::Standing;
 use super::relay::End;
 use super::slot::{Slot, SlotKey, Timer};
 use super::upstream::Group;
@@ -151,6 +152,8 @@ pub(super) struct Request {
     pub(super) client: ClientAddress,
     pub(super) credentials: Option<Credentials>,
     pub(super) group: Option<Rc<Group>>,
+    /// What limits made of it, where there are some.
+    pub(super) limited: Option<Box<Standing>>,
     pub(super) pin: Option<PinFacts>,
     pub(super) attempts: SmallVec<[Attempt; 1]>,
     /// Servers that were tried, by their places in the balancer.
@@ -190,6 +193,7 @@ impl Request {
             client: ClientAddress::Unix,
             credentials: None,
             group: None,
+            limited: None,
             pin: None,
             attempts: SmallVec::new(),
             tried: SmallVec::new(),
@@ -208,6 +212,7 @@ impl Request {
     /// Lets go of what others count or of what is large, once everything about it is said.
     pub(super) fn retire(&mut self) {
         self.group = None;
+        self.limited = None;
         clear_bytes(&mut self.bytes);
     }
 

@@ -327,6 +327,16 @@ impl Lookup for View<'_> {
             }),
             Variable::PinAge => request.pin.is_some_and(|pin| seconds(out, pin.age)),
             Variable::PinRequests => request.pin.is_some_and(|pin| show(out, pin.requests)),
+            Variable::LimitReqStatus => request
+                .limited
+                .as_ref()
+                .and_then(|standing| standing.requests())
+                .is_some_and(|word| show(out, word)),
+            Variable::LimitConnStatus => request
+                .limited
+                .as_ref()
+                .and_then(|standing| standing.connections())
+                .is_some_and(|word| show(out, word)),
             Variable::AuthScheme => request
                 .credentials
                 .is_some_and(|credentials| show(out, credentials.scheme.word())),

@@ -14,6 +14,7 @@ use crate::balance;
 use crate::config::Config;
 use crate::config::model::{self, Level, PeerAddress};
 use crate::http::rewrite::Rewrite;
+use crate::limit::Zone;
 use crate::net::{self, Accepted, Bound, Listener, now};
 use crate::observe::access_log::AccessBuffers;
 use crate::observe::cause::Cause;
@@ -24,6 +25,7 @@ use crate::pin::pins::Pinned;
 use crate::pin::{self, EndReason, GroupId};
 
 use super::client::Client;
+use super::limits::OwnZone;
 use super::request::{Request, Response};
 use super::slot::{SlotKey, Slots};
 use super::upstream::{Group, Upstream};
@@ -58,6 +60,8 @@ pub struct Deployment {
     pub access_logs: Vec<Vec<Arc<LogFile>>>,
     /// For each listener of the configuration, the number of its address in this process, the same through every reload.
     pub listen_ids: Vec<u64>,
+    /// The memory of each `limit_req_zone` and `limit_conn_zone`: what is written in it is the one thing that workers share.
+    pub zones: Vec<Arc<Zone>>,
     /// The main context's error log.
     pub main_log: Arc<ErrorLog>,
 }
@@ -137,6 +141,8 @@ pub fn run(setup: Setup) -> io::Result<()> {
 pub(super) struct Settings {
     pub(super) deployment: Arc<Deployment>,
     groups: Vec<Rc<Group>>,
+    /// Those of the deployment.
+    pub(super) zones: Vec<Rc<OwnZone>>,
 }
 
 impl Settings {
@@ -201,6 +207,7 @@ impl Worker {
         let empty = Rc::new(Settings {
             deployment: Arc::clone(&setup.deployment),
             groups: Vec::new(),
+            zones: Vec::new(),
         });
         let worker = Rc::new(Self {
             number: setup.number,
@@ -243,8 +250,12 @@ impl Worker {
             }
         });
         let groups = groups.collect();
-        self.settings
-            .replace(Rc::new(Settings { deployment, groups }));
+        let zones = deployment.zones.iter().cloned().map(OwnZone::new).collect();
+        self.settings.replace(Rc::new(Settings {
+            deployment,
+            groups,
+            zones,
+        }));
         // Files that the new configuration does not name can be closed.
         self.access.borrow_mut().release();
     }

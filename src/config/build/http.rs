@@ -14,6 +14,7 @@ impl Builder<'_> {
         self.maps(level)?;
         self.log_formats(directive)?;
         self.upstreams(level)?;
+        self.limit_zones(level)?;
         let scope = self.scope(&Scope::new(main.error_logs.clone()), level)?;
         let mut names = Vec::new();
         let mut drafts = Vec::new();

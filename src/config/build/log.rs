@@ -136,7 +136,7 @@ impl Builder<'_> {
     }
 }
 
-fn severity(word: &str) -> Option<Severity> {
+pub(super) fn severity(word: &str) -> Option<Severity> {
     Some(match word {
         "debug" => Severity::Debug,
         "info" => Severity::Info,

@@ -17,6 +17,7 @@ use super::{Options, Resolve, value};
 
 mod http;
 mod level;
+mod limit;
 mod listen;
 mod log;
 mod map;

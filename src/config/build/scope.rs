@@ -6,7 +6,9 @@ use crate::http::head::HeadLimits;
 
 use super::super::access::{self, AccessRules, Clients};
 use super::super::error::Result;
-use super::super::model::{AccessLog, AddHeader, ClientSettings, ErrorLog, RealIp, RealIpHeader};
+use super::super::model::{
+    AccessLog, AddHeader, ClientSettings, ErrorLog, Limits, RealIp, RealIpHeader,
+};
 use super::super::parse::Directive;
 use super::super::value;
 use super::proxy::ProxyScope;
@@ -17,6 +19,7 @@ use super::{Builder, Level, level};
 pub(super) struct Scope {
     pub(super) access: AccessRules,
     pub(super) real_ip: RealIp,
+    pub(super) limits: Limits,
     pub(super) access_logs: Vec<AccessLog>,
     pub(super) error_logs: Vec<ErrorLog>,
     pub(super) client: ClientSettings,
@@ -34,6 +37,7 @@ impl Scope {
         Self {
             access: AccessRules::default(),
             real_ip: RealIp::default(),
+            limits: Limits::default(),
             access_logs: Vec::new(),
             error_logs,
             client: ClientSettings {
@@ -63,6 +67,7 @@ impl Builder<'_> {
         let mut scope = outer.clone();
         self.access(level, &mut scope)?;
         self.real_ip(level, &mut scope.real_ip)?;
+        self.limits(level, &mut scope.limits)?;
         if let Some(logs) = self.access_logs(level)? {
             scope.access_logs = logs;
         }

@@ -206,6 +206,7 @@ impl Builder<'_> {
             action,
             access: scope.access.clone(),
             real_ip: scope.real_ip.clone(),
+            limits: (!scope.limits.is_empty()).then(|| Box::new(scope.limits.clone())),
             access_logs: scope.access_logs.clone(),
             error_logs: scope.error_logs.clone(),
             client: scope.client.clone(),

@@ -117,6 +117,16 @@ static HONOURED: &[Definition] = directives! {
     "deny", REQUEST, words(1, 1), Many, "address | CIDR | unix: | all", "", Honoured, "Keeps clients out: 403.";
     "set_real_ip_from", REQUEST, words(1, 1), Many, "address | CIDR | unix:", "", Honoured, "Whose word about the client's address is believed.";
     "real_ip_header", REQUEST, words(1, 1), Once, "field | X-Real-IP | X-Forwarded-For | proxy_protocol", "X-Real-IP", Honoured, "Where the client's address is told. Of `X-Forwarded-For` the last address counts.";
+    "limit_req_zone", HTTP, words(3, 3), Many, "key zone=name:size rate=number(r/s | r/m)", "", Honoured, "Memory in which all workers together count the requests of each key; 1m has places for 65536 keys, and one that finds none takes the place of one that has been quiet for longest. A reload keeps what is in it, unless the size changes; the key must stay. Requests whose key is empty are not counted.";
+    "limit_req", REQUEST, words(1, 3), Many, "zone=name [burst=number] [nodelay | delay=number]", "", Honoured, "Requests that come faster than the zone's rate are delayed, and refused when more than `burst` of them are ahead of it; those up to `delay`, or with `nodelay` all, are not delayed. With several each has to let the request through. Inherited only where there is none. Not for what `return` answers.";
+    "limit_req_status", REQUEST, words(1, 1), Once, "code", "503", Honoured, "Answer to a refused request, 400 to 599; 444 closes the connection without one.";
+    "limit_req_log_level", REQUEST, words(1, 1), Once, "info | notice | warn | error", "error", Honoured, "Level of the line about a refused request; the one about a delayed request is a level less severe.";
+    "limit_req_dry_run", REQUEST, FLAG, Once, "on | off", "off", Honoured, "Counts and logs, and neither delays nor refuses. `$limit_req_status` tells what would have been: `PASSED`, `DELAYED`, `REJECTED`, `DELAYED_DRY_RUN` or `REJECTED_DRY_RUN`.";
+    "limit_conn_zone", HTTP, words(2, 2), Many, "key zone=name:size", "", Honoured, "As `limit_req_zone`, for requests that are being processed: one that finds no place, because all hold such requests, is refused.";
+    "limit_conn", REQUEST, words(2, 2), Many, "zone number", "", Honoured, "How many requests of one key may be processed at the same time, from their complete heads to the ends of their answers; idle connections do not count. Inherited only where there is none. Not for what `return` answers.";
+    "limit_conn_status", REQUEST, words(1, 1), Once, "code", "503", Honoured, "As `limit_req_status`.";
+    "limit_conn_log_level", REQUEST, words(1, 1), Once, "info | notice | warn | error", "error", Honoured, "Level of the line about a refused request.";
+    "limit_conn_dry_run", REQUEST, FLAG, Once, "on | off", "off", Honoured, "Logs and does not refuse. `$limit_conn_status` is `PASSED`, `REJECTED` or `REJECTED_DRY_RUN`.";
     "stub_status", SERVER_LOCATION, words(0, 1), Once, "", "", Honoured, "Answers with nginx's counters.";
     // proxy
     "proxy_pass", LOCATION, words(1, 1), Once, "http://host[:port][uri] | http://unix:path[:uri]", "", Honoured, "Where requests go: an `upstream` group or an address, with variables a group or an IP address. With a URI part, that takes the place of the location's prefix. A location whose path ends with a slash sends requests without the slash there (301).";
@@ -265,7 +275,7 @@ const NO_SUBREQUESTS: &str = "there are no internal redirects and subrequests he
 const OTHER_PROTOCOL: &str = "only HTTP servers are proxied: use proxy_pass";
 const AS_MADE: &str = "answers pass as the server made them";
 const NO_CODE: &str = "no code runs inside the front";
-const NO_RATES: &str = "there are no limits of rates yet; limit the pins with ntlm";
+const NO_RATES: &str = "there is no limit of bytes in a time; limit requests with limit_req";
 
 #[rustfmt::skip]
 static REFUSED: &[Definition] = refused! {
@@ -288,8 +298,6 @@ static REFUSED: &[Definition] = refused! {
     "auth_ldap*", "the servers behind ask for the login";
     "auth_gss*", "the servers behind ask for the login";
     "limit_except", "decide on methods in the servers behind";
-    "limit_req*", NO_RATES;
-    "limit_conn*", NO_RATES;
     "limit_rate_after", NO_RATES;
     "proxy_limit_rate", NO_RATES;
     "more_set_headers", "use add_header with always, and proxy_hide_header";

@@ -126,6 +126,58 @@ fn in_http() {
 
 #[test]
 #[rustfmt::skip]
+fn of_limits() {
+    const ZONES: &str = "limit_req_zone $uri zone=r:1m rate=1r/s;limit_conn_zone $uri zone=c:1m;";
+    check("events{}http{\n", &[
+        ("limit_req_zone $uri zone=a:1m;", r#"[emerg] invalid number of arguments in "limit_req_zone" directive…"#),
+        ("limit_req_zone $uri zone=a rate=1r/s;", r#"[emerg] invalid zone size "zone=a"…"#),
+        ("limit_req_zone $uri zone=a:x rate=1r/s;", r#"[emerg] invalid zone size "zone=a:x"…"#),
+        ("limit_req_zone $uri zone=a:31k rate=1r/s;", r#"[emerg] zone "zone=a:31k" is too small…"#),
+        ("limit_req_zone $uri zone=:1m rate=1r/s;", r#"[emerg] "limit_req_zone" must have "zone" parameter…"#),
+        ("limit_req_zone $uri zone=a:1m rate=0r/s;", r#"[emerg] invalid rate "rate=0r/s"…"#),
+        ("limit_req_zone $uri zone=a:1m rate=1.5r/s;", r#"[emerg] invalid rate "rate=1.5r/s"…"#),
+        ("limit_req_zone $uri zone=a:1m rate=1r/h;", r#"[emerg] invalid rate "rate=1r/h"…"#),
+        ("limit_req_zone $uri zone=a:1m rate=r/m;", r#"[emerg] invalid rate "rate=r/m"…"#),
+        ("limit_req_zone $uri zone=a:1m x=1;", r#"[emerg] invalid parameter "x=1"…"#),
+        ("limit_req_zone $nothing zone=a:1m rate=1r/s;", r#"[emerg] unknown "nothing" variable…"#),
+        ("limit_req_zone $uri zone=a:32k rate=5;server{limit_req zone=a;}", ""),
+        ("limit_req_zone $uri zone=a:1m rate=1r/s;limit_req_zone $uri zone=a:1m rate=2r/s;", r#"[emerg] limit_req_zone "a" is already bound to key "$uri"…"#),
+        ("limit_req_zone $uri zone=a:1m rate=1r/s;limit_req_zone $uri zone=a:2m rate=1r/s;", r#"[emerg] the size 2097152 of shared memory zone "a" conflicts with already declared size 1048576…"#),
+        ("limit_conn_zone $uri zone=a:1m;limit_req_zone $uri zone=a:1m rate=1r/s;", r#"[emerg] the shared memory zone "a" is already declared for a different use…"#),
+        ("limit_conn_zone $uri zone=a:1m;limit_conn_zone $host zone=a:1m;", r#"[emerg] limit_conn_zone "a" is already bound to key "$uri"…"#),
+        ("limit_conn_zone $uri zone=a;", r#"[emerg] invalid zone size "zone=a"…"#),
+        ("limit_conn_zone $uri rate=1r/s;", r#"[emerg] invalid parameter "rate=1r/s"…"#),
+        ("limit_conn_zone all zone=a:1m;", ""),
+        ("limit_req zone=x;", r#"[emerg] zero size shared memory zone "x"…"#),
+        ("limit_conn x 1;", r#"[emerg] zero size shared memory zone "x"…"#),
+        ("limit_req_status 399;", "[emerg] value must be between 400 and 599…"),
+        ("limit_conn_status 600;", "[emerg] value must be between 400 and 599…"),
+        ("limit_req_status x;", r#"[emerg] "limit_req_status" directive invalid number…"#),
+        ("limit_req_log_level crit;", r#"[emerg] invalid value "crit"…"#),
+        ("limit_conn_log_level x;", r#"[emerg] invalid value "x"…"#),
+        ("limit_conn_dry_run x;", r#"[emerg] invalid value "x" in "limit_conn_dry_run" directive, it must be "on" or "off"…"#),
+        ("server{limit_conn_zone $uri zone=a:1m;}", r#"[emerg] "limit_conn_zone" directive is not allowed here…"#),
+    ], "\n}");
+    check(&format!("events{{}}http{{{ZONES}\n"), &[
+        ("limit_req burst=1;", r#"[emerg] "limit_req" must have "zone" parameter…"#),
+        ("limit_req zone=r burst=0;", r#"[emerg] invalid burst value "burst=0"…"#),
+        ("limit_req zone=r burst=x;", r#"[emerg] invalid burst value "burst=x"…"#),
+        ("limit_req zone=r delay=0;", r#"[emerg] invalid delay value "delay=0"…"#),
+        ("limit_req zone=r now;", r#"[emerg] invalid parameter "now"…"#),
+        ("limit_req zone=r burst=5 nodelay delay=3;", r#"[emerg] invalid number of arguments in "limit_req" directive…"#),
+        ("limit_req zone=r;limit_req zone=r burst=5;", r#"[emerg] "limit_req" directive is duplicate…"#),
+        ("limit_req zone=c;", r#"[emerg] the shared memory zone "c" is already declared for a different use…"#),
+        ("limit_conn c;", r#"[emerg] invalid number of arguments in "limit_conn" directive…"#),
+        ("limit_conn c 0;", r#"[emerg] invalid number of connections "0"…"#),
+        ("limit_conn c 65536;", "[emerg] connection limit must be less 65536…"),
+        ("limit_conn c 65535;", ""),
+        ("limit_conn c 1;limit_conn c 2;", r#"[emerg] "limit_conn" directive is duplicate…"#),
+        ("limit_conn r 1;", r#"[emerg] the shared memory zone "r" is already declared for a different use…"#),
+    ], "\n}");
+}
+
+#[test]
+#[rustfmt::skip]
 fn in_upstream() {
     check("events{}http{\nupstream v{", &[
         ("", "[emerg] no servers are inside upstream…"),

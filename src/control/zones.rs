@@ -1,0 +1,58 @@
+//! The memory of `limit_req_zone` and `limit_conn_zone`, and what becomes of it at a reload.
+
+use std::hash::RandomState;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::config::Config;
+use crate::config::model::LimitZone;
+use crate::limit::Zone;
+use crate::proxy::Deployment;
+
+use super::{StartError, emerg};
+
+/// The zones of a configuration: as nginx, those of the one before where name, use and size are the same.
+///
+/// # Errors
+/// There is not enough memory, or the key of a zone that goes on is another one.
+pub(super) fn open(
+    config: &Config,
+    before: Option<&Deployment>,
+) -> Result<Vec<Arc<Zone>>, StartError> {
+    let open = |zone: &LimitZone| match before.and_then(|before| kept(zone, before)) {
+        None => made(zone),
+        Some((known, memory)) if known.key_text == zone.key_text => Ok(memory),
+        Some((known, _)) => Err(emerg(format_args!(
+            "{} \"{}\" uses the \"{}\" key while previously it used the \"{}\" key",
+            match zone.kind.counts() {
+                true => "limit_conn_zone",
+                false => "limit_req",
+            },
+            zone.name,
+            zone.key_text,
+            known.key_text
+        ))),
+    };
+    config.http.limit_zones.iter().map(open).collect()
+}
+
+fn made(zone: &LimitZone) -> Result<Arc<Zone>, StartError> {
+    let made = Zone::new(zone.bytes, RandomState::new(), Instant::now());
+    made.map(Arc::new).map_err(|error| {
+        let LimitZone { name, bytes, .. } = zone;
+        emerg(format_args!(
+            "{bytes} bytes for shared memory zone \"{name}\" cannot be had ({error})"
+        ))
+    })
+}
+
+/// The zone that goes on as `zone`.
+fn kept<'a>(zone: &LimitZone, before: &'a Deployment) -> Option<(&'a LimitZone, Arc<Zone>)> {
+    let known = &before.config.http.limit_zones;
+    let index = known.iter().position(|known| {
+        known.name == zone.name
+            && known.bytes == zone.bytes
+            && known.kind.counts() == zone.kind.counts()
+    })?;
+    Some((&known[index], Arc::clone(&before.zones[index])))
+}
