@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::balance;
 use crate::http::head::HeadLimits;
+use crate::limit::failures::FailLimits;
 use crate::limit::rate::Rate;
 use crate::pin;
 use crate::pin::pool::PoolLimits;
@@ -310,7 +311,7 @@ pub struct ProxySettings {
     /// `ntlm_pins_per_client`, default 8, never 0: pins that one client connection holds.
     pub pins_per_client: usize,
     /// `ntlm_fail_delay`, default off.
-    pub fail_delay: Option<pin::FailLimits>,
+    pub fail_delay: Option<FailLimits>,
     /// `ntlm_refuse_via`, default off: no credentials in requests that carry `Via`.
     pub refuse_via: bool,
 }

@@ -431,9 +431,11 @@ fn deploy(
     let main_log = Arc::new(ErrorLog::open(&config.main.error_logs, logs).map_err(emerg)?);
     let LocationLogs { errors, accesses } = open_logs(&config, logs, &main_log)?;
     let zones = zones::open(&config, before)?;
+    let logins = zones::logins(&config, before)?;
     Ok(Arc::new(Deployment {
         config,
         zones,
+        logins,
         error_logs: errors,
         access_logs: accesses,
         listen_ids,

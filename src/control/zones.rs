@@ -1,4 +1,4 @@
-//! The memory of `limit_req_zone` and `limit_conn_zone`, and what becomes of it at a reload.
+//! The memory of `limit_req_zone`, `limit_conn_zone` and `ntlm_fail_delay`, and what becomes of it at a reload.
 
 use std::hash::RandomState;
 use std::sync::Arc;
@@ -34,6 +34,28 @@ pub(super) fn open(
         ))),
     };
     config.http.limit_zones.iter().map(open).collect()
+}
+
+/// Room for failed logins (`ntlm_fail_delay`), in bytes: of some 65,000 addresses.
+const LOGINS_BYTES: usize = 1 << 20;
+
+/// Where failed logins are counted, if any location wants that: in what the configuration before it counted in.
+///
+/// # Errors
+/// There is not enough memory.
+pub(super) fn logins(
+    config: &Config,
+    before: Option<&Deployment>,
+) -> Result<Option<Arc<Zone>>, StartError> {
+    let mut locations = config.http.locations.iter();
+    if !locations.any(|location| location.proxy.fail_delay.is_some()) {
+        return Ok(None);
+    }
+    if let Some(known) = before.and_then(|before| before.logins.clone()) {
+        return Ok(Some(known));
+    }
+    let made = Zone::new(LOGINS_BYTES, RandomState::new(), Instant::now());
+    made.map(|zone| Some(Arc::new(zone))).map_err(emerg)
 }
 
 fn made(zone: &LimitZone) -> Result<Arc<Zone>, StartError> {

@@ -1,9 +1,11 @@
-//! Limits of what one key may do, counted by all workers together: requests in a time, requests at the same time.
+//! Limits of what one key may do, counted by all workers together: requests in a time, requests at the same time, logins
+//! that fail.
 //!
 //! A [`Zone`] is the only thing in the process that several workers write. It has a fixed size, is made by the control
 //! thread, and is touched by requests only where a limit is configured. No operation of it waits for another core.
 #![forbid(unsafe_code)]
 
+pub mod failures;
 pub mod rate;
 mod table;
 #[cfg(test)]
@@ -13,6 +15,7 @@ use std::collections::TryReserveError;
 use std::hash::RandomState;
 use std::time::{Duration, Instant};
 
+use failures::{Admission, FailLimits, Failures};
 use rate::Rate;
 pub use table::Key;
 use table::{Entry, Table};
@@ -20,11 +23,12 @@ use table::{Entry, Table};
 /// Keys that a zone has room for in a mebibyte.
 pub const KEYS_PER_MIB: usize = (1 << 20) / table::SLOT_BYTES;
 
-/// What is known of each key. One zone is used in one of two ways: with [`Zone::look`] and [`Zone::charge`] it holds
-/// leaky buckets, with [`Zone::enter`] and [`Zone::leave`] counts.
+/// What is known of each key. One zone is used in one of three ways: with [`Zone::look`] and [`Zone::charge`] it holds
+/// leaky buckets, with [`Zone::enter`] and [`Zone::leave`] counts, with [`Zone::login_failed`] and [`Zone::admit_login`]
+/// failed logins.
 ///
-/// Buckets: a key that finds no room takes the place of one that was charged longest ago. Counts: only of one whose count
-/// is 0.
+/// Buckets and failures: a key that finds no room takes the place of one that was charged, or failed, longest ago. Counts:
+/// only of one whose count is 0.
 #[derive(Debug)]
 pub struct Zone {
     table: Table,
@@ -121,6 +125,32 @@ impl Zone {
         };
         // It is there: what has a count keeps its place.
         self.table.update(key, leave, |_| None);
+    }
+
+    /// Counts a login of `key` that failed.
+    pub fn login_failed(&self, key: Key, limits: &FailLimits, now: Instant) {
+        let since_epoch = now.saturating_duration_since(self.epoch);
+        let failed = |known: Option<Entry>| {
+            let failures = known.map_or_else(Failures::default, Failures::from);
+            let failed = failures.failed(limits, since_epoch);
+            (Some(Entry::from(failed)), ())
+        };
+        // Without room, as with `charge`: it is not counted.
+        self.table.update(key, failed, |entry| Some(entry.at_ms));
+    }
+
+    /// Asks whether a login of `key` may go on, and takes its turn.
+    pub fn admit_login(&self, key: Key, limits: &FailLimits, now: Instant) -> Admission {
+        let since_epoch = now.saturating_duration_since(self.epoch);
+        let admit = |known: Option<Entry>| {
+            let Some(known) = known else {
+                return (None, Admission::Now);
+            };
+            let (failures, admission) = Failures::from(known).admit(limits, since_epoch);
+            (Some(Entry::from(failures)), admission)
+        };
+        let admitted = self.table.update(key, admit, |entry| Some(entry.at_ms));
+        admitted.unwrap_or(Admission::Now)
     }
 
     fn ms(&self, now: Instant) -> u64 {

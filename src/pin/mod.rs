@@ -9,13 +9,11 @@
 #![forbid(unsafe_code)]
 
 pub mod credentials;
-pub mod failures;
 pub mod idle;
 pub mod pins;
 pub mod pool;
 
 pub use credentials::{Credentials, Scheme};
-pub use failures::{Admission, FailLimits, Failures};
 pub use idle::{IdleKey, IdleOrder};
 pub use pins::{Answer, EndReason, GroupId, Limits, Pinned, Pins, Plan, State};
 pub use pool::Pool;

@@ -6,14 +6,14 @@ use crate::config::model::{Level, Location, ProxyPass};
 use crate::http::head::{Framing, Name};
 use crate::http::refusal::Refusal;
 use crate::net::{Peek, now};
-use crate::pin::credentials;
 use crate::pin::pins::Pinned;
 use crate::pin::{self, Credentials, EndReason, Limits, Pins, Plan, State};
 
 use super::exchange::{Answered, Exchange};
 use super::failure::Failed;
+use super::logins::challenges;
 use super::relay::RelayError;
-use super::request::{Attempt, ClientRef, PinFacts, Request, Response};
+use super::request::{Attempt, ClientRef, PinFacts, Request};
 use super::upstream::{Group, Upstream};
 
 /// What a client connection lends for one request to a group.
@@ -96,10 +96,15 @@ impl Forward<'_> {
         pass: &ProxyPass,
     ) -> impl Future<Output = Finished> {
         async move {
-            let (pin, way) = match self.depart(pins, request, pass) {
+            let (mut pin, way) = match self.depart(pins, request, pass) {
                 Ok(departed) => departed,
                 Err(finished) => return finished,
             };
+            if self.location.proxy.fail_delay.is_some()
+                && let Err(finished) = Box::pin(self.admit_login(request, &mut pin)).await
+            {
+                return finished;
+            }
             let pinned_before = pin.is_some();
             let mut on = pin.map(Carrier::Pin);
             loop {
@@ -111,8 +116,12 @@ impl Forward<'_> {
                 }
                 let Some(carrier) = &mut on else { continue };
                 let (exchange, reused) = self.board(pins, request, way, carrier);
+                let judged = matches!(&*carrier, Carrier::Pin(pin) if self.is_judged(request, pin));
                 let upstream = carrier.upstream();
                 let result = exchange.carry(upstream, request, buffered).await;
+                if judged {
+                    self.note_login(request, &result);
+                }
                 if request.status == 101 && result.is_ok() {
                     Box::pin(exchange.tunnel(upstream, request, buffered)).await;
                 }
@@ -369,7 +378,7 @@ impl Forward<'_> {
     }
 
     /// Ends a request that came to no answer of a server.
-    fn fail(&self, request: &mut Request, failed: Failed) -> Finished {
+    pub(super) fn fail(&self, request: &mut Request, failed: Failed) -> Finished {
         match failed {
             Failed::ClientGone => {
                 self.client.note_left(request);
@@ -406,13 +415,4 @@ impl Forward<'_> {
             | RelayError::SinkTimedOut => Finished::Close,
         }
     }
-}
-
-/// Whether the answer asks for the next leg of a login.
-fn challenges(request: &Request) -> bool {
-    let Response { bytes, head, .. } = request.response();
-    request.status == 401
-        && head.fields.iter().any(|field| {
-            field.known == Name::WwwAuthenticate && credentials::challenges(field.value.of(bytes))
-        })
 }

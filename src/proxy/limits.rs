@@ -9,7 +9,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
@@ -109,7 +109,7 @@ impl Client {
             Err(status) => return Limited::Refused(status),
             Ok(None) => {}
             Ok(Some(wait)) => {
-                if !self.wait(request, wait).await {
+                if !self.wait(settings, request, wait).await {
                     self.seen(settings).note_left(request);
                     return Limited::ClientGone;
                 }
@@ -130,34 +130,50 @@ impl Client {
     }
 
     /// Waits for the request's turn. False if the client leaves.
-    async fn wait(&mut self, request: &Request, wait: Duration) -> bool {
-        let mut turn = pin!(net::sleep(wait));
+    async fn wait(&mut self, settings: &Settings, request: &Request, wait: Duration) -> bool {
+        let turn_at = now() + wait;
         loop {
-            let (slot, socket) = (&self.slot, &self.socket);
-            let came = poll_fn(|cx| {
-                if turn.as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(Some(true));
-                }
-                let gone = if request.body.is_done() {
-                    socket.poll_gone(cx)
-                } else {
-                    socket.poll_hung_up(cx)
-                };
-                if gone.is_ready() {
-                    return Poll::Ready(Some(false));
-                }
-                // Its pins are idle meanwhile, and may have to make room.
-                if slot.has_evicted() {
-                    return Poll::Ready(None);
-                }
-                slot.remember(cx);
-                Poll::Pending
-            });
-            match came.await {
-                Some(stays) => return stays,
-                None => self.give_up_evicted(),
+            // Its pins are idle meanwhile, and may have to make room.
+            match self.seen(settings).turn(request, turn_at, true).await {
+                Turn::Came => return true,
+                Turn::ClientGone => return false,
+                Turn::Evicted => self.give_up_evicted(),
             }
         }
+    }
+}
+
+/// How a wait for a request's turn ended.
+pub(super) enum Turn {
+    Came,
+    ClientGone,
+    /// A pin has to go first.
+    Evicted,
+}
+
+impl ClientRef<'_> {
+    /// Waits for a request's turn; for an eviction too, if the client's pins are at hand.
+    pub(super) async fn turn(&self, request: &Request, at: Instant, evictions: bool) -> Turn {
+        let mut turn = pin!(net::sleep(at.saturating_duration_since(now())));
+        poll_fn(|cx| {
+            if turn.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Turn::Came);
+            }
+            let gone = if request.body.is_done() {
+                self.socket.poll_gone(cx)
+            } else {
+                self.socket.poll_hung_up(cx)
+            };
+            if gone.is_ready() {
+                return Poll::Ready(Turn::ClientGone);
+            }
+            if evictions && self.slot.has_evicted() {
+                return Poll::Ready(Turn::Evicted);
+            }
+            self.slot.remember(cx);
+            Poll::Pending
+        })
+        .await
     }
 }
 

@@ -25,7 +25,8 @@ impl ClientRef<'_> {
             format!("http://{server}{}", String::from_utf8_lossy(target))
         });
         let context = Context {
-            client: Some(&self.address),
+            // As nginx: the address that `$remote_addr` shows.
+            client: Some(&request.client),
             server: Some(&self.settings.config().http.servers[request.server].name),
             request: Some(request.line()),
             upstream: upstream.as_ref().map(|text| text as &dyn fmt::Display),

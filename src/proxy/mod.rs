@@ -13,6 +13,7 @@ mod failure;
 mod fields;
 mod forward;
 mod limits;
+mod logins;
 mod logs;
 mod proxy_header;
 mod relay;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::limit::failures::FailLimits;
 use crate::pin;
 
 use super::super::address::Address;
@@ -357,7 +358,7 @@ impl Builder<'_> {
     }
 }
 
-fn fail_delay(directive: &Directive) -> Result<Option<pin::FailLimits>> {
+fn fail_delay(directive: &Directive) -> Result<Option<FailLimits>> {
     if directive.args == ["off"] {
         return Ok(None);
     }
@@ -365,7 +366,7 @@ fn fail_delay(directive: &Directive) -> Result<Option<pin::FailLimits>> {
     if delay.is_zero() {
         return Err(directive.error_of("invalid value"));
     }
-    let mut limits = pin::FailLimits::new(delay);
+    let mut limits = FailLimits::new(delay);
     limits.max = limits.max.max(delay);
     for parameter in &directive.args[1..] {
         let time = |text: &str| value::time(text).filter(|time| !time.is_zero());

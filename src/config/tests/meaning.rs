@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::balance::Method;
-use crate::pin::FailLimits;
+use crate::limit::failures::FailLimits;
 
 use super::super::template::{Lookup, Template};
 use super::super::variable::Variable;

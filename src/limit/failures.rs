@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use super::table::Entry;
+
 /// The parameters of `ntlm_fail_delay`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FailLimits {
@@ -61,7 +63,8 @@ impl Failures {
         Self {
             count: state.count.saturating_add(1),
             since_s,
-            ..state
+            // Also when it was heard of last.
+            turn_ms: state.turn_ms.max(ms(now)),
         }
     }
 
@@ -98,6 +101,30 @@ impl Failures {
             count: count as u8,
             since_s: self.since_s + forgotten * period,
             turn_ms: self.turn_ms,
+        }
+    }
+}
+
+/// How an entry's value holds the two numbers that are no turn: 31 bits are 68 years of seconds.
+const SINCE_BITS: u32 = 31;
+
+impl From<Entry> for Failures {
+    #[allow(clippy::cast_possible_truncation)] // a value has 39 bits
+    fn from(entry: Entry) -> Self {
+        Self {
+            count: (entry.value >> SINCE_BITS) as u8,
+            since_s: entry.value & ((1 << SINCE_BITS) - 1),
+            turn_ms: entry.at_ms,
+        }
+    }
+}
+
+impl From<Failures> for Entry {
+    fn from(failures: Failures) -> Self {
+        let since_s = failures.since_s & ((1 << SINCE_BITS) - 1);
+        Self {
+            value: u64::from(failures.count) << SINCE_BITS | since_s,
+            at_ms: failures.turn_ms,
         }
     }
 }
@@ -171,6 +198,20 @@ mod tests {
         let state = state.failed(&LIMITS, at + 59 * SECOND);
         assert_eq!(state.at(&LIMITS, at + 59 * SECOND).count, 4);
         assert_eq!(state.at(&LIMITS, at + 60 * SECOND).count, 3);
+    }
+
+    #[test]
+    fn an_entry_holds_all_of_it() {
+        for failures in [
+            Failures::default(),
+            Failures {
+                count: 255,
+                since_s: (1 << SINCE_BITS) - 1,
+                turn_ms: 1 << 39,
+            },
+        ] {
+            assert_eq!(Failures::from(Entry::from(failures)), failures);
+        }
     }
 
     proptest! {
