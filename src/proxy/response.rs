@@ -447,13 +447,14 @@ impl Exchange<'_> {
                     "upstream timed out (110: Connection timed out) while reading upstream"
                 ),
             ),
-            RelayError::Refused(refusal) => log(
-                Level::Error,
-                format_args!(
-                    "upstream sent invalid chunked response ({})",
-                    refusal.word()
-                ),
-            ),
+            RelayError::Refused(refusal) => {
+                self.client.worker.counters.refusals.count(refusal);
+                let word = refusal.word();
+                log(
+                    Level::Error,
+                    format_args!("upstream sent invalid chunked response ({word})"),
+                );
+            }
             RelayError::TooLarge => {}
         }
         Failed::Cut
