@@ -192,7 +192,9 @@ impl Forward<'_> {
     ) {
         let counters = &self.client.worker.counters;
         counters.upstream_failed.add(1);
-        if let UpstreamFailure::InvalidHead(refusal) = failure {
+        if let UpstreamFailure::InvalidHead(refusal) | UpstreamFailure::InvalidBody(refusal) =
+            failure
+        {
             counters.refusals.count(*refusal);
         }
         // These statuses say nothing about the server (nginx documentation, proxy_next_upstream).

@@ -116,7 +116,10 @@ impl Exchange<'_> {
                     }
                     Err(Failed::Cut)
                 }
-                Err(Failed::Upstream(_)) if request.status != 0 => Err(Failed::Cut),
+                Err(Failed::Upstream(_)) if request.status != 0 => {
+                    self.break_off(request);
+                    Err(Failed::Cut)
+                }
                 result => result,
             }
         }
@@ -313,8 +316,10 @@ async fn both(
                 }
                 Poll::Ready(Err(error)) => {
                     return Poll::Ready(Err(match Failed::upload(error) {
-                        // It has its answer.
-                        Failed::ClientGone if answered.is_some() => Failed::Cut,
+                        // The client has its answer.
+                        Failed::ClientGone | Failed::Upstream(_) if answered.is_some() => {
+                            Failed::Cut
+                        }
                         failed => failed,
                     }));
                 }
