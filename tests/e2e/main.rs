@@ -26,6 +26,7 @@ mod pins;
 mod process;
 mod proxying;
 mod retries;
+mod rules;
 mod secrets;
 mod signals;
 mod smoke;
