@@ -26,6 +26,22 @@ macro_rules! refusals {
             }
         }
 
+        impl Refusal {
+            /// What of a message breaks the rule: its `headers`, the first line among them, or its `body`.
+            pub fn part(self) -> &'static str {
+                match self {
+                    Self::ChunkSize
+                    | Self::ChunkExtension
+                    | Self::ChunkExtensionsTooLarge
+                    | Self::ChunkEnd
+                    | Self::Trailer
+                    | Self::TrailersTooLarge
+                    | Self::BodyCutShort => "body",
+                    _ => "headers",
+                }
+            }
+        }
+
         impl fmt::Display for Refusal {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(match self { $(Self::$variant => $sentence,)+ })

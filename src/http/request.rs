@@ -93,6 +93,20 @@ impl RequestHead {
         self.fields.iter().any(|field| field.known == name)
     }
 
+    /// The values of all fields called exactly `name`, without regard to case: one with a `_` resembles none (rule 10).
+    pub fn values<'a>(
+        &'a self,
+        buffer: &'a [u8],
+        name: &'a str,
+    ) -> impl DoubleEndedIterator<Item = &'a [u8]> {
+        let is_it = move |field: &&Field| {
+            field.fate != Fate::Ignored
+                && field.name.of(buffer).eq_ignore_ascii_case(name.as_bytes())
+        };
+        let fields = self.fields.iter().filter(is_it);
+        fields.map(|field| field.value.of(buffer))
+    }
+
     /// The value of the cookie called `name`, for `$cookie_NAME`.
     pub fn cookie<'a>(&self, buffer: &'a [u8], name: &str) -> Option<&'a [u8]> {
         self.fields

@@ -230,7 +230,7 @@ fn request_line(out: &mut Rewrite, head: &RequestHead, buffer: &[u8], target: Ta
         Target::Whole(whole) => out.own(|own| {
             own.extend_from_slice(head.method.of(buffer));
             own.push(b' ');
-            if whole.is_empty() {
+            if whole.first() != Some(&b'/') {
                 own.push(b'/');
             }
             push_target(own, whole);

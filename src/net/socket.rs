@@ -1,5 +1,6 @@
 //! A connected stream socket.
 
+use std::cell::Cell;
 use std::future::{Future as _, poll_fn};
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, Shutdown, SocketAddr};
@@ -28,6 +29,8 @@ pub struct Socket {
     watch: Watch,
     // The only descriptor of its kernel file, so that closing it ends what the driver has about it.
     socket: socket2::Socket,
+    // The close is to be a reset.
+    resets: Cell<bool>,
 }
 
 /// What is waiting in a socket's receive queue.
@@ -47,6 +50,7 @@ impl Socket {
         Ok(Self {
             watch: Watch::new(socket.as_fd())?,
             socket,
+            resets: Cell::new(false),
         })
     }
 
@@ -292,10 +296,11 @@ impl Socket {
         self.watch.forget_left();
     }
 
-    /// Makes the close a reset, as nginx does for `return 444` and timed out connections with data unsent.
+    /// Makes the close a reset, as nginx does for `return 444` and timed out connections with data unsent. A unix socket, which
+    /// knows none, is only closed.
     pub fn reset_on_close(&self) {
         self.forget_unsent();
-        let _ = self.socket.set_linger(Some(Duration::ZERO));
+        self.resets.set(true);
     }
 
     /// `TCP_NODELAY`; no effect on a unix socket.
@@ -313,7 +318,12 @@ impl Socket {
         };
         let socket = self.socket.try_clone()?;
         let watch = self.watch.move_to(socket.as_fd())?;
-        let socket = Self { watch, socket };
+        let resets = Cell::new(false);
+        let socket = Self {
+            watch,
+            socket,
+            resets,
+        };
         spawn(async move {
             let mut patience = std::pin::pin!(sleep(LAST_BYTES));
             poll_fn(|cx| match socket.poll_writable(cx) {
@@ -338,10 +348,27 @@ impl Drop for Socket {
         if !self.settle() && self.send_last_bytes().is_ok() {
             return;
         }
+        if self.resets.get() {
+            reset(&self.socket);
+        }
         // A ring's armed poll entries keep the kernel's file alive, so that closing the descriptor alone would send no FIN.
         // Shutting down does, and completes them.
         let _ = SockRef::from(&self.socket).shutdown(Shutdown::Both);
     }
+}
+
+/// Ends a TCP connection by a reset. A close that is to be one (`SO_LINGER`) would come behind the end of the stream that shutting
+/// down sends.
+#[allow(unsafe_code)]
+fn reset(socket: &socket2::Socket) {
+    let nobody = libc::sockaddr {
+        sa_family: libc::AF_UNSPEC as libc::sa_family_t,
+        sa_data: [0; 14],
+    };
+    let len = size_of_val(&nobody) as libc::socklen_t;
+    // Connecting to nobody dissolves the connection (connect(2)). An error means that there was none any more.
+    // SAFETY: the kernel reads `len` bytes of `nobody`, which lives that long, and writes nothing.
+    unsafe { libc::connect(socket.as_raw_fd(), &raw const nobody, len) };
 }
 
 impl AsFd for Socket {

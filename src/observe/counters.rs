@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::http::refusal::Refusal;
 use crate::pin::EndReason;
 
 /// A number that only grows. Only one thread may add to it, which is why a load and a store are enough.
@@ -70,7 +71,7 @@ pub struct Counters {
     pub pins_ended: PinEnds,
     /// Established pins without a request in flight now.
     pub pins_idle: Gauge,
-    /// Messages refused, by rule.
+    /// Messages of clients and servers refused, by reason.
     pub refusals: Refusals,
     /// Connections to servers that were opened.
     pub upstream_opened: Count,
@@ -123,12 +124,9 @@ impl PinEnds {
     }
 }
 
-/// Room for the rules of requests and of responses.
-const REFUSALS: usize = 128;
-
-/// Refused messages by the number of the rule.
+/// Refused messages by reason.
 #[derive(Debug)]
-pub struct Refusals([Count; REFUSALS]);
+pub struct Refusals([Count; Refusal::ALL.len()]);
 
 impl Default for Refusals {
     fn default() -> Self {
@@ -137,14 +135,16 @@ impl Default for Refusals {
 }
 
 impl Refusals {
-    /// Counts a refusal under `index`; numbers that there is no room for share the last place.
-    pub fn count(&self, index: usize) {
-        self.0[index.min(REFUSALS - 1)].add(1);
+    /// Counts a refused message.
+    pub fn count(&self, refusal: Refusal) {
+        // ALL lists the variants in their order.
+        self.0[refusal as usize].add(1);
     }
 
-    /// How many were counted under `index`.
-    pub fn value(&self, index: usize) -> u64 {
-        self.0[index.min(REFUSALS - 1)].value()
+    /// The reasons and their numbers.
+    pub fn iter(&self) -> impl Iterator<Item = (Refusal, u64)> {
+        let all = Refusal::ALL.iter().copied();
+        all.zip(self.0.iter().map(Count::value))
     }
 }
 
@@ -236,13 +236,16 @@ mod tests {
     }
 
     #[test]
-    fn refusals_without_room_share_the_last_place() {
+    fn every_refusal_has_its_own_count() {
         let refusals = Refusals::default();
-        for index in [0, 3, 3, 127, 128, usize::MAX] {
-            refusals.count(index);
+        for (number, refusal) in Refusal::ALL.iter().enumerate() {
+            for _ in 0..number {
+                refusals.count(*refusal);
+            }
         }
-        for (index, count) in [(0, 1), (1, 0), (3, 2), (127, 3)] {
-            assert_eq!(refusals.value(index), count, "{index}");
+        for (number, (refusal, count)) in refusals.iter().enumerate() {
+            assert_eq!(refusal, Refusal::ALL[number]);
+            assert_eq!(count, number as u64);
         }
     }
 }

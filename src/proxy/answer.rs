@@ -6,6 +6,7 @@ use crate::config::model::{Location, Return};
 use crate::http::answer::{page, reason};
 use crate::http::body::Event;
 use crate::http::head::Framing;
+use crate::http::refusal::Refusal;
 use crate::http::request::Method;
 use crate::net::{SCRATCH_BYTES, now};
 
@@ -55,7 +56,7 @@ impl Client {
                 content.extend_from_slice(text);
             }
         }
-        let keep = keep && self.discard_body(request, location).await;
+        let keep = keep && self.discard_body(settings, request, location).await;
         let mut head = Vec::with_capacity(512);
         head.extend_from_slice(format!("HTTP/1.1 {status} {}\r\n", reason(status)).as_bytes());
         fields::write_common(&mut head, location, &OWN);
@@ -137,7 +138,12 @@ impl Client {
     }
 
     /// Reads the rest of the request's body and throws it away. False if that is not worth it, or fails.
-    async fn discard_body(&mut self, request: &Request, location: &Location) -> bool {
+    async fn discard_body(
+        &mut self,
+        settings: &Settings,
+        request: &Request,
+        location: &Location,
+    ) -> bool {
         let mut reader = request.body.clone();
         if request.head.expect_continue
             || matches!(request.head.framing, Framing::Length(n) if n > DISCARD_MAX)
@@ -146,8 +152,14 @@ impl Client {
         }
         let (mut done, mut discarded) = (0, 0);
         loop {
-            let Ok(step) = reader.next(&self.buffered[done..]) else {
-                return false;
+            let step = match reader.next(&self.buffered[done..]) {
+                Ok(step) => step,
+                // Where in its body the request is nobody knows any more: not the client's fault.
+                Err(Refusal::BodyCutShort) => return false,
+                Err(refusal) => {
+                    self.seen(settings).note_refusal(request, refusal);
+                    return false;
+                }
             };
             done += step.consumed;
             match step.event {

@@ -57,8 +57,8 @@ enum Taken {
     Nothing,
     /// A head.
     Request(Box<Request>),
-    /// Something that is answered with this status; the connection is over.
-    Refused(u16),
+    /// Something that breaks a rule; the connection is over.
+    Refused(Refusal),
 }
 
 /// A request that is answered by the front itself.
@@ -195,8 +195,8 @@ impl Client {
                 match self.take_head(found, None) {
                     Taken::Nothing => {}
                     Taken::Request(request) => return Some(request),
-                    Taken::Refused(status) => {
-                        Box::pin(self.refuse_head(settings, status)).await;
+                    Taken::Refused(refusal) => {
+                        Box::pin(self.refuse_head(settings, Some(refusal))).await;
                         return None;
                     }
                 }
@@ -214,7 +214,7 @@ impl Client {
                 Woken::Readable => self.worker.slots.stay(&self.slot),
                 Woken::TimedOut => {
                     if began.is_some() {
-                        Box::pin(self.refuse_head(settings, 408)).await;
+                        Box::pin(self.refuse_head(settings, None)).await;
                     }
                     return None;
                 }
@@ -248,8 +248,8 @@ impl Client {
                         match self.take_head(found, Some(loan)) {
                             Taken::Nothing => {}
                             Taken::Request(request) => return Some(request),
-                            Taken::Refused(status) => {
-                                Box::pin(self.refuse_head(settings, status)).await;
+                            Taken::Refused(refusal) => {
+                                Box::pin(self.refuse_head(settings, Some(refusal))).await;
                                 return None;
                             }
                         }
@@ -296,14 +296,13 @@ impl Client {
                 if let Some(loan) = loan {
                     self.buffered.extend_from_slice(&loan);
                 }
-                self.note_refusal(refusal);
-                Taken::Refused(refusal.status())
+                Taken::Refused(refusal)
             }
         }
     }
 
-    /// Answers bytes that never became a request, and closes.
-    async fn refuse_head(&mut self, settings: &Settings, status: u16) {
+    /// Answers bytes that never became a request, and closes: they break a rule, or the rest did not come in time.
+    async fn refuse_head(&mut self, settings: &Settings, refusal: Option<Refusal>) {
         let mut request = self.worker.take_request();
         request.bytes.extend_from_slice(shown_line(&self.buffered));
         self.buffered = Vec::new();
@@ -313,20 +312,23 @@ impl Client {
         request.server = http.listeners[self.listener].names.default;
         request.location = http.servers[request.server].root;
         request.client = self.connection.address;
-        let message = match status {
-            408 => {
-                "client timed out (110: Connection timed out) while reading client request headers"
-            }
-            _ => "client sent invalid request",
-        };
-        self.seen(settings)
-            .log(Level::Info, &request, format_args!("{message}"));
+        let seen = self.seen(settings);
+        match refusal {
+            Some(refusal) => seen.note_refusal(&request, refusal),
+            None => seen.log(
+                Level::Info,
+                &request,
+                format_args!(
+                    "client timed out (110: Connection timed out) while reading client request headers"
+                ),
+            ),
+        }
         self.end_pins(EndReason::Error);
         self.answer(
             settings,
             &http.locations[request.location],
             &mut request,
-            status,
+            refusal.map_or(408, Refusal::status),
             Body::Page,
             false,
         )
@@ -334,10 +336,6 @@ impl Client {
         self.seen(settings).log_access(&request);
         self.worker.give_back(request);
         self.linger().await;
-    }
-
-    fn note_refusal(&self, refusal: Refusal) {
-        self.worker.counters.refusals.count(refusal as usize);
     }
 
     /// Waits for bytes of the client, or for whatever else an idle connection has to notice.
@@ -505,9 +503,7 @@ impl Client {
         let kept = match own {
             Own::Refused(refusal) => {
                 // Never look for a next request in the rest.
-                self.note_refusal(refusal);
-                let message = format_args!("client sent invalid request: {refusal}");
-                self.seen(settings).log(Level::Info, request, message);
+                self.seen(settings).note_refusal(request, refusal);
                 let status = refusal.status();
                 self.answer(settings, location, request, status, Body::Page, false)
                     .await

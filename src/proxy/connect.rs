@@ -190,7 +190,13 @@ impl Forward<'_> {
         failure: &UpstreamFailure,
         counts: bool,
     ) {
-        self.client.worker.counters.upstream_failed.add(1);
+        let counters = &self.client.worker.counters;
+        counters.upstream_failed.add(1);
+        if let UpstreamFailure::InvalidHead(refusal) | UpstreamFailure::InvalidBody(refusal) =
+            failure
+        {
+            counters.refusals.count(*refusal);
+        }
         // These statuses say nothing about the server (nginx documentation, proxy_next_upstream).
         let counts = counts && !matches!(failure, UpstreamFailure::Status(403 | 404));
         let disabled = counts && upstream.failed(now());

@@ -17,7 +17,7 @@ use crate::http::rewrite::{self, Rewrite, Slices, Target};
 
 use super::failure::Failed;
 use super::fields;
-use super::forward::Forward;
+use super::forward::{Finished, Forward};
 use super::relay::{Ahead, End, Relay, RelayError};
 use super::request::Request;
 use super::slot::Timer;
@@ -110,7 +110,14 @@ impl Exchange<'_> {
             };
             match result {
                 // An answer that has begun can only be cut, whoever is to blame.
-                Err(Failed::Body(_) | Failed::Upstream(_)) if request.status != 0 => {
+                Err(Failed::Body(error)) if request.status != 0 => {
+                    if let Finished::Refuse(refusal) = self.body_failed(request, error) {
+                        self.client.note_refusal(request, refusal);
+                    }
+                    Err(Failed::Cut)
+                }
+                Err(Failed::Upstream(_)) if request.status != 0 => {
+                    self.break_off(request);
                     Err(Failed::Cut)
                 }
                 result => result,
@@ -307,8 +314,15 @@ async fn both(
                     upload.over.set(true);
                     lost = true;
                 }
-                Poll::Ready(Err(_)) if answered.is_some() => return Poll::Ready(Err(Failed::Cut)),
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(Failed::upload(error))),
+                Poll::Ready(Err(error)) => {
+                    return Poll::Ready(Err(match Failed::upload(error) {
+                        // The client has its answer.
+                        Failed::ClientGone | Failed::Upstream(_) if answered.is_some() => {
+                            Failed::Cut
+                        }
+                        failed => failed,
+                    }));
+                }
                 Poll::Pending => {}
             }
         }

@@ -54,6 +54,8 @@ pub(super) enum UpstreamFailure {
     Receive(io::Error),
     ReadTimedOut,
     InvalidHead(Refusal),
+    /// The first bytes of its body break a rule, and nothing went to the client yet.
+    InvalidBody(Refusal),
     /// Its status is one that `proxy_next_upstream` names.
     Status(u16),
 }
@@ -70,7 +72,8 @@ impl UpstreamFailure {
             | Self::Send(_)
             | Self::Closed
             | Self::Receive(_)
-            | Self::InvalidHead(_) => 502,
+            | Self::InvalidHead(_)
+            | Self::InvalidBody(_) => 502,
         }
     }
 
@@ -91,7 +94,7 @@ impl UpstreamFailure {
     /// Whether `proxy_next_upstream` names the failure.
     pub(super) fn is_named_by(&self, next: &NextUpstream) -> bool {
         match self {
-            Self::NoneLive | Self::Full => false,
+            Self::NoneLive | Self::Full | Self::InvalidBody(_) => false,
             Self::Connect(_) | Self::Send(_) | Self::Closed | Self::Receive(_) => next.error,
             Self::ConnectTimedOut | Self::SendTimedOut | Self::ReadTimedOut => next.timeout,
             Self::InvalidHead(_) => next.invalid_header,
@@ -134,6 +137,10 @@ impl fmt::Display for UpstreamFailure {
                     "upstream sent invalid header ({}) {HEADER}",
                     refusal.word()
                 )
+            }
+            Self::InvalidBody(refusal) => {
+                let word = refusal.word();
+                write!(f, "upstream sent invalid chunked response ({word})")
             }
             Self::Status(status) => {
                 write!(

@@ -390,7 +390,8 @@ impl Forward<'_> {
         }
     }
 
-    fn body_failed(&self, request: &Request, error: RelayError) -> Finished {
+    /// What becomes of a request whose body failed. Says why, but for a refusal, which is still to be noted.
+    pub(super) fn body_failed(&self, request: &Request, error: RelayError) -> Finished {
         match error {
             RelayError::Refused(refusal) => Finished::Refuse(refusal),
             RelayError::TooLarge => {

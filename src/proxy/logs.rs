@@ -4,6 +4,7 @@ use std::fmt;
 use std::rc::Rc;
 
 use crate::config::model::{AccessLog, Level};
+use crate::http::refusal::Refusal;
 use crate::net;
 use crate::observe::error_log::Context;
 
@@ -43,6 +44,16 @@ impl ClientRef<'_> {
         if request.status == 0 {
             request.status = 499;
         }
+    }
+
+    /// Counts a request that breaks a rule, and writes an error log line about it.
+    pub(super) fn note_refusal(&self, request: &Request, refusal: Refusal) {
+        self.worker.counters.refusals.count(refusal);
+        let (word, part) = (refusal.word(), refusal.part());
+        let message = format_args!(
+            "client sent invalid request ({word}): {refusal} while reading client request {part}"
+        );
+        self.log(Level::Info, request, message);
     }
 
     /// Writes an error log line about the connection.

@@ -233,7 +233,15 @@ impl Exchange<'_> {
         };
         let (reader, ahead) = (relay.reader, relay.ahead);
         request.sent_down(moved.get(), sent.get(), now);
-        let (consumed, _, left) = forwarded.map_err(|error| self.cut(request, error))?;
+        let (consumed, _, left) = match forwarded {
+            Ok(forwarded) => forwarded,
+            // It shows before anything is sent.
+            Err(RelayError::Refused(refusal)) => {
+                request.status = 0;
+                return Err(Failed::Upstream(UpstreamFailure::InvalidBody(refusal)));
+            }
+            Err(error) => return Err(self.cut(request, error)),
+        };
         let behind = &behind[consumed..];
         if left.is_empty() && reader.is_done() && ahead.is_none() {
             let nothing_behind = behind.is_empty();
@@ -381,14 +389,12 @@ impl Exchange<'_> {
     /// Whether the client connection may take another request after this response.
     fn client_reusable(&self, request: &Request) -> bool {
         let response = &request.response().head;
-        let framed = match response.framing {
-            Framing::UntilClose => false,
-            Framing::Chunked => request.head.version == Version::Http11,
-            Framing::None | Framing::Length(_) => true,
-        };
         // A server that ends a pin's connection with this answer ends the client's too, as it would without a front.
         let login_ends = self.pinned && !response.keep_alive && !self.other_pins;
-        framed && request.may_keep && !login_ends && !self.client.slot.is_draining()
+        !ends_with_close(request)
+            && request.may_keep
+            && !login_ends
+            && !self.client.slot.is_draining()
     }
 
     /// Prepares the final response head that goes to the client.
@@ -419,6 +425,14 @@ impl Exchange<'_> {
         (response.rewrite, response.written) = (out, true);
     }
 
+    /// Sees to it that a response which came to no end does not look complete (rule 34): a client that takes the close for the
+    /// end of the body gets a reset in its place.
+    pub(super) fn break_off(&self, request: &Request) {
+        if ends_with_close(request) {
+            self.client.socket.reset_on_close();
+        }
+    }
+
     /// Reports a response that could not be relayed to its end.
     fn cut(&self, request: &Request, error: RelayError) -> Failed {
         let log = |level, message| self.client.log(level, request, message);
@@ -447,16 +461,24 @@ impl Exchange<'_> {
                     "upstream timed out (110: Connection timed out) while reading upstream"
                 ),
             ),
-            RelayError::Refused(refusal) => log(
-                Level::Error,
-                format_args!(
-                    "upstream sent invalid chunked response ({})",
-                    refusal.word()
-                ),
-            ),
+            RelayError::Refused(refusal) => {
+                self.client.worker.counters.refusals.count(refusal);
+                let failure = UpstreamFailure::InvalidBody(refusal);
+                log(Level::Error, format_args!("{failure}"));
+            }
             RelayError::TooLarge => {}
         }
+        self.break_off(request);
         Failed::Cut
+    }
+}
+
+/// Whether the client knows the end of the body by that of its connection.
+fn ends_with_close(request: &Request) -> bool {
+    match request.response().head.framing {
+        Framing::UntilClose => true,
+        Framing::Chunked => request.head.version == Version::Http10,
+        Framing::None | Framing::Length(_) => false,
     }
 }
 

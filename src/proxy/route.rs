@@ -122,10 +122,11 @@ fn real_client(client: ClientRef<'_>, request: &Request) -> ClientAddress {
         RealIpHeader::XForwardedFor => "x-forwarded-for",
         RealIpHeader::Field(name) => name,
     };
+    // Those who add a line of their own add it behind the others.
     let said = request
         .head
-        .field(&request.bytes, field)
-        .map(|span| span.of(&request.bytes))
+        .values(&request.bytes, field)
+        .next_back()
         .and_then(|value| {
             let last = value
                 .rsplit(|&b| b == b',')

@@ -1,6 +1,5 @@
 //! Bodies: of every length and framing, whole or not at all, streamed, with bounded memory, and nothing left behind.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
@@ -54,21 +53,6 @@ fn send_chunked(peer: &mut Peer, body: &[u8], size: usize) {
         peer.send([head.as_bytes(), chunk, b"\r\n"].concat());
     }
     peer.send("0\r\n\r\n");
-}
-
-/// Resident memory of a process in bytes.
-fn resident(front: &Front) -> usize {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", front.pid())).expect("status");
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .expect("resident memory");
-    let kib: usize = line
-        .trim()
-        .trim_end_matches(" kB")
-        .parse()
-        .expect("a number");
-    kib * KIB
 }
 
 #[test]
@@ -140,42 +124,6 @@ fn requests_of_every_length_and_framing_arrive_whole() {
 }
 
 #[test]
-fn chunks_of_one_byte_with_extensions_and_trailers_become_a_plain_body() {
-    let server = Server::bind();
-    let front = front(server.addr());
-    let mut client = Peer::connect(front.addr(0));
-    client.send("POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: Chunked\r\n\r\n");
-    let body = numbered(3000);
-    let mut framed = Vec::new();
-    for (i, byte) in body.iter().enumerate() {
-        let extension = if i % 50 == 0 { ";name=\"a;b\"" } else { "" };
-        framed.extend_from_slice(format!("1{extension}\r\n").as_bytes());
-        framed.push(*byte);
-        framed.extend_from_slice(b"\r\n");
-    }
-    framed.extend_from_slice(b"000;last\r\nX-Trailer: dropped\r\nAuthorization: NTLM x\r\n\r\n");
-    client.send(&framed);
-    let mut upstream = server.accept();
-    let head = upstream.head();
-    assert!(head.has("Transfer-Encoding: chunked"), "{}", head.text);
-    let got = upstream.chunked();
-    assert_same(&got.data, &body, "upstream");
-
-    // The same on the way back.
-    upstream.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
-    upstream.send(&framed);
-    let answer = client.head();
-    assert!(answer.has("Transfer-Encoding: chunked"), "{}", answer.text);
-    assert_same(&client.chunked().data, &body, "to the client");
-
-    // Nothing of it is left on either connection.
-    client.send("GET /next HTTP/1.1\r\nHost: test\r\n\r\n");
-    assert_eq!(upstream.head().line(), "GET /next HTTP/1.1");
-    upstream.send("HTTP/1.1 204 No Content\r\n\r\n");
-    assert_eq!(client.answer().status(), 204);
-}
-
-#[test]
 fn a_chunk_that_comes_byte_by_byte_is_read_at_every_cut() {
     let server = Server::bind();
     let front = front(server.addr());
@@ -199,74 +147,6 @@ fn a_chunk_that_comes_byte_by_byte_is_read_at_every_cut() {
         upstream.send([byte]);
     }
     assert_eq!(client.answer().body, b"abc0123456789");
-}
-
-#[test]
-fn large_chunks_are_framed_anew() {
-    let server = Server::bind();
-    let front = front(server.addr());
-    let mut client = Peer::connect(front.addr(0));
-    let body = numbered(5 * MIB);
-    let mut sender = client.another();
-    let sent = body.clone();
-    let sending = std::thread::spawn(move || {
-        sender.send("PUT / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n");
-        // Large and small ones by turns: into a pipe, and through the buffer.
-        let mut rest = &sent[..];
-        for size in [700_000, 3, 40_000, 32_767, 32_768, 2 * MIB]
-            .into_iter()
-            .cycle()
-        {
-            let chunk = &rest[..size.min(rest.len())];
-            rest = &rest[chunk.len()..];
-            sender.send(format!("{:X};ext\r\n", chunk.len()));
-            sender.send(chunk);
-            sender.send("\r\n");
-            if rest.is_empty() {
-                break;
-            }
-        }
-        sender.send("0\r\n\r\n");
-    });
-    let mut upstream = server.accept();
-    upstream.head();
-    let got = upstream.chunked();
-    sending.join().expect("the sender");
-    assert_same(&got.data, &body, "upstream");
-    upstream.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
-    assert_eq!(client.answer().text(), "ok");
-}
-
-#[test]
-fn every_piece_goes_on_at_once_in_both_directions() {
-    let origin = origin();
-    let front = front(origin.addr());
-    let large = numbered(100 * KIB);
-    for framing in ["Content-Length: 1000000000", "Transfer-Encoding: chunked"] {
-        let mut peer = Peer::connect(front.addr(0));
-        peer.send(format!(
-            "POST /mirror HTTP/1.1\r\nHost: test\r\n{framing}\r\n\r\n"
-        ));
-        assert_eq!(peer.head().status(), 200);
-        // Nothing more is sent before this much has come back.
-        for piece in [&b"a"[..], b"bc", &large, b"d", &large[..40_000], b"e"] {
-            if framing.starts_with('T') {
-                peer.send(format!("{:x}\r\n", piece.len()));
-            }
-            peer.send(piece);
-            if framing.starts_with('T') {
-                peer.send("\r\n");
-            }
-            let mut back = Vec::new();
-            while back.len() < piece.len() {
-                let size = String::from_utf8(peer.until(b"\r\n")).expect("a size");
-                let size = usize::from_str_radix(&size, 16).expect("a size");
-                back.append(&mut peer.take(size));
-                peer.take(2);
-            }
-            assert_same(&back, piece, framing);
-        }
-    }
 }
 
 #[test]
@@ -319,176 +199,6 @@ fn a_large_piece_of_an_answer_is_not_held_back() {
             "{framing}: {fastest:?}"
         );
     }
-}
-
-#[test]
-fn a_slow_reader_slows_the_server_and_fills_no_memory() {
-    const ALL: usize = 96 * MIB;
-    let server = Server::bind();
-    let front = front(server.addr());
-    for framing in [
-        "Content-Length: 100663296\r\n",
-        "Transfer-Encoding: chunked\r\n",
-        "",
-    ] {
-        let mut client = Peer::connect(front.addr(0));
-        // So that the kernel holds less than what is sent by far.
-        client
-            .socket()
-            .set_recv_buffer_size(64 * KIB)
-            .expect("a smaller buffer");
-        client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
-        let mut upstream = server.accept();
-        upstream.head();
-        let before = resident(&front);
-        let sent = Arc::new(AtomicUsize::new(0));
-        let counted = Arc::clone(&sent);
-        let piece = numbered(MIB);
-        let wanted = piece.clone();
-        let sending = std::thread::spawn(move || {
-            upstream.send(format!("HTTP/1.1 200 OK\r\n{framing}\r\n"));
-            let chunked = framing.starts_with('T');
-            for _ in 0..ALL / MIB {
-                if chunked {
-                    upstream.send("100000\r\n");
-                }
-                upstream.send(&piece);
-                counted.fetch_add(MIB, Ordering::Relaxed);
-                if chunked {
-                    upstream.send("\r\n");
-                }
-            }
-            if chunked {
-                upstream.send("0\r\n\r\n");
-            }
-        });
-        client.head();
-        // The server can send no more when nothing has moved for a while.
-        let mut last = (0, 0);
-        eventually("the server is held back", || {
-            std::thread::sleep(Duration::from_millis(20));
-            let now = sent.load(Ordering::Relaxed);
-            last = if now == last.0 {
-                (now, last.1 + 1)
-            } else {
-                (now, 0)
-            };
-            (last.1 == 15).then_some(())
-        });
-        let held = sent.load(Ordering::Relaxed);
-        assert!(held < ALL / 2, "{held} bytes went out to nobody");
-        let grown = resident(&front).saturating_sub(before);
-        assert!(
-            grown < 8 * MIB,
-            "{grown} bytes of memory for one slow reader"
-        );
-        for i in 0..ALL / MIB {
-            if framing.starts_with('T') {
-                // Chunks may be cut anew, so that they are read one by one.
-                break;
-            }
-            assert_same(&client.take(MIB), &wanted, &format!("MiB {i}"));
-        }
-        if framing.starts_with('T') {
-            assert_eq!(client.chunked().data.len(), ALL);
-        }
-        sending.join().expect("the sender");
-    }
-}
-
-#[test]
-fn a_slow_server_slows_the_uploading_client_and_fills_no_memory() {
-    const ALL: usize = 96 * MIB;
-    let server = Server::bind();
-    let front = front(server.addr());
-    let mut client = Peer::connect(front.addr(0));
-    client.send(format!(
-        "PUT / HTTP/1.1\r\nHost: test\r\nContent-Length: {ALL}\r\n\r\n"
-    ));
-    let mut upstream = server.accept();
-    upstream
-        .socket()
-        .set_recv_buffer_size(64 * KIB)
-        .expect("a smaller buffer");
-    upstream.head();
-    let before = resident(&front);
-    let sent = Arc::new(AtomicUsize::new(0));
-    let counted = Arc::clone(&sent);
-    let mut sender = client.another();
-    let piece = numbered(MIB);
-    let wanted = piece.clone();
-    let sending = std::thread::spawn(move || {
-        for _ in 0..ALL / MIB {
-            sender.send(&piece);
-            counted.fetch_add(MIB, Ordering::Relaxed);
-        }
-    });
-    let mut last = (0, 0);
-    eventually("the client is held back", || {
-        std::thread::sleep(Duration::from_millis(20));
-        let now = sent.load(Ordering::Relaxed);
-        last = if now == last.0 {
-            (now, last.1 + 1)
-        } else {
-            (now, 0)
-        };
-        (last.1 == 15).then_some(())
-    });
-    let held = sent.load(Ordering::Relaxed);
-    assert!(held < ALL / 2, "{held} bytes went out to nobody");
-    let grown = resident(&front).saturating_sub(before);
-    assert!(
-        grown < 8 * MIB,
-        "{grown} bytes of memory for one slow server"
-    );
-    for i in 0..ALL / MIB {
-        assert_same(&upstream.take(MIB), &wanted, &format!("MiB {i}"));
-    }
-    sending.join().expect("the sender");
-    upstream.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
-    assert_eq!(client.answer().text(), "ok");
-}
-
-#[test]
-fn a_body_cut_short_never_looks_complete() {
-    let server = Server::bind();
-    let front = front(server.addr());
-    let large = numbered(300 * KIB);
-    // head and what is sent of the body; what arrives of it
-    let chunk =
-        |announced: usize, sent: &[u8]| [format!("{announced:x}\r\n").as_bytes(), sent].concat();
-    let cases: [(&str, Vec<u8>); 7] = [
-        ("Content-Length: 10", b"12345".to_vec()),
-        ("Content-Length: 10", Vec::new()),
-        ("Content-Length: 1000000", large.clone()),
-        ("Transfer-Encoding: chunked", chunk(10, b"12345")),
-        ("Transfer-Encoding: chunked", chunk(5, b"12345\r\n")),
-        ("Transfer-Encoding: chunked", chunk(5, b"12345\r\n0\r\n")),
-        ("Transfer-Encoding: chunked", chunk(1_000_000, &large)),
-    ];
-    for (framing, sent) in cases {
-        let mut client = Peer::connect(front.addr(0));
-        client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
-        let mut upstream = server.accept();
-        upstream.head();
-        upstream.send(format!("HTTP/1.1 200 OK\r\n{framing}\r\n\r\n"));
-        upstream.send(&sent);
-        upstream.finish();
-        assert_eq!(client.head().status(), 200);
-        let got = client.rest();
-        match framing.strip_prefix("Content-Length: ") {
-            Some(length) => assert!(got.len() < length.parse().expect("a length")),
-            None => assert!(!got.ends_with(b"0\r\n\r\n"), "{framing}"),
-        }
-        upstream.ends();
-    }
-    let log = front.error_log();
-    assert_eq!(
-        log.matches("upstream prematurely closed connection while reading upstream")
-            .count(),
-        7,
-        "{log}"
-    );
 }
 
 #[test]

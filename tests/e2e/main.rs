@@ -30,6 +30,7 @@ mod process;
 mod proxying;
 mod retries;
 mod room;
+mod rules;
 mod secrets;
 mod signals;
 mod smoke;

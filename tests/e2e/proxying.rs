@@ -604,6 +604,7 @@ fn addresses_are_let_in_or_kept_out_by_who_they_really_are() {
              location /open { allow all; return 200 '$remote_addr $realip_remote_addr'; }
              location /inside { allow 10.0.0.0/8; deny all; stub_status; }
              location /outside { deny 10.0.0.0/8; allow all; stub_status; }
+             location /added { return 200 $proxy_add_x_forwarded_for; }
              location /untrusted { set_real_ip_from 192.0.2.1; return 200 $remote_addr; }
          }",
     );
@@ -621,6 +622,13 @@ fn addresses_are_let_in_or_kept_out_by_who_they_really_are() {
         "2001:db8::1 127.0.0.1"
     );
     assert_eq!(ask("/open", "rubbish").text(), "127.0.0.1 127.0.0.1");
+    // A proxy that adds a line of its own adds it behind what the client said.
+    let lines = "1.1.1.1\r\nX-Forwarded-For: 2.2.2.2, 10.1.2.3";
+    assert_eq!(ask("/open", lines).text(), "10.1.2.3 127.0.0.1");
+    assert_eq!(
+        ask("/added", lines).text(),
+        "1.1.1.1, 2.2.2.2, 10.1.2.3, 10.1.2.3"
+    );
     assert_eq!(ask("/untrusted", "10.1.2.3").text(), "127.0.0.1");
     for (target, from, status) in [
         ("/inside", "10.1.2.3", 200),

@@ -185,6 +185,7 @@ fn targets_are_replaced() {
         ("http://h?y", "1.1", replace(1, "/up/"), "/up/?y"),
         ("/x", "1.1", Target::Whole(b"/whole?z"), "/whole?z"),
         ("/x?y", "1.0", Target::Whole(b""), "/"),
+        ("/x?y", "1.1", Target::Whole(b"?z"), "/?z"),
         // what a configuration makes of decoded variables stays one target
         (
             "/x",

@@ -226,10 +226,9 @@ fn a_reset_wakes_everybody() {
             },
         )
         .await;
-        // The kernel has told the end before the reset, or not.
-        if let Ok(received) = server.try_recv(crate::net::SCRATCH_BYTES) {
-            assert!(received.is_some_and(|loan| loan.is_empty()));
-        }
+        let received = server.try_recv(crate::net::SCRATCH_BYTES).map(|_| ());
+        let kind = received.map_err(|error| error.kind());
+        assert_eq!(kind, Err(std::io::ErrorKind::ConnectionReset));
         let sent = server.try_send(&[IoSlice::new(&bytes)], false);
         assert!(sent.is_err(), "{sent:?}");
     });
@@ -274,5 +273,27 @@ fn a_body_is_spliced_through_a_pipe() {
             ),
         )
         .await;
+    });
+}
+
+#[test]
+fn a_reset_is_no_end_of_the_stream() {
+    on_each(|_| async {
+        for finished in [false, true] {
+            let (client, server) = pair().await;
+            send(&client, b"all is sent and received").await;
+            assert_eq!(receive(&server).await, b"all is sent and received");
+            if finished {
+                // Its own end, not that of the one that is reset.
+                server.finish();
+                assert_eq!(receive(&client).await, b"");
+            }
+            client.reset_on_close();
+            drop(client);
+            poll_fn(|cx| server.poll_readable(cx)).await;
+            let received = server.try_recv(crate::net::SCRATCH_BYTES).map(|_| ());
+            let kind = received.map_err(|error| error.kind());
+            assert_eq!(kind, Err(std::io::ErrorKind::ConnectionReset));
+        }
     });
 }

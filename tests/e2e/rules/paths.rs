@@ -1,0 +1,152 @@
+//! Rule 20: targets go on as they came, and locations are matched on a normalised copy.
+
+use super::{Passed, Refused, Stand, line};
+
+fn ask(target: &str) -> Vec<u8> {
+    line(&format!("GET {target} HTTP/1.1"))
+}
+
+fn arrives(target: &str) -> Vec<u8> {
+    format!("GET {target} HTTP/1.1\r\nHost: origin\r\n\r\n").into()
+}
+
+/// Requests for these targets, each refused with 400 and this word.
+fn refused<'a>(targets: &'a [&str], word: &'static str) -> impl Iterator<Item = Refused> + 'a {
+    targets.iter().map(move |target| (ask(target), 400, word))
+}
+
+#[test]
+fn rule_20_targets_are_not_rewritten() {
+    let stand = Stand::new("");
+    let mut table: Vec<Refused> = refused(
+        &[
+            "/%00",
+            "/a%00b",
+            "/a%0ab",
+            "/a%0Ab",
+            "/a%0db",
+            "/a%0D%0Ab",
+            "/%0d%0aSet-Cookie:%20a=b",
+            "http://test/%00",
+        ],
+        "path_byte",
+    )
+    .collect();
+    table.extend(refused(
+        &[
+            "/%", "/%4", "/%4g", "/%%41", "/%+1", "/%u0041", "/a%", "/%zz?a",
+        ],
+        "path_escape",
+    ));
+    table.extend(refused(
+        &[
+            "/..",
+            "/../a",
+            "/a/../..",
+            "/a/../../b",
+            "/%2e%2e/a",
+            "/.%2E/",
+            "/a/%2e%2e%2f%2e%2e/b",
+            "//..",
+            "/./../a",
+            "http://test/../a",
+        ],
+        "path_above_root",
+    ));
+    stand.refuses(&table);
+    let table: Vec<Passed> = [
+        "/%41/../b//c?x=%0a&y=a|b[]\u{fc}",
+        "/a%2fb%2Fc",
+        "/a%20b+c%2B",
+        "/a/./b/../c/.",
+        "//a///b//",
+        "/%2561/%252e%252e/%2500",
+        "/.well-known/..a/a../...",
+        "/a?../../..&%00%0d%0a%zz%",
+        "/a?/../b\\c",
+        "/?",
+        "/a;b=c;d/e;f",
+        "/%c3%bc/%fc/%ff",
+        "/%09%7f%01",
+        "/a%3fb%23c%25d",
+        "/domain%5cuser",
+    ]
+    .into_iter()
+    .map(|target| (ask(target), arrives(target)))
+    .collect();
+    stand.passes(&table);
+}
+
+#[test]
+fn rule_20_locations_are_matched_on_a_normalised_copy() {
+    let stand = Stand::new(
+        "location /admin/ { deny all; proxy_pass http://origin; }
+         location /app/ { proxy_pass http://origin/base/; }
+         location /gone/ { return 410; }",
+    );
+    // One way to write it or another, it is the same location.
+    let mut client = crate::peer::Peer::connect(stand.front.addr(0));
+    for (target, status) in [
+        ("/admin/", 403),
+        ("/%61dmin/", 403),
+        ("/%61%64min%2fx", 403),
+        ("//admin/x", 403),
+        ("/./admin/x", 403),
+        ("/app/../admin/x", 403),
+        ("/app/%2e%2e/admin/x", 403),
+        ("/app/..%2fadmin/x", 403),
+        ("/app/.%2e%2f%2fadmin//x", 403),
+        ("/x/y/../../admin/", 403),
+        ("http://test/%61dmin/", 403),
+        ("/gone/x", 410),
+        ("/admin/..%2fgone/", 410),
+    ] {
+        assert_eq!(client.get(target).status(), status, "{target}");
+    }
+    stand.server.was_left_alone();
+    // What proxy_pass replaces has to stand there byte for byte.
+    stand.refuses(
+        &refused(
+            &[
+                "//app/x",
+                "/./app/x",
+                "/x/../app/y",
+                "/app/../app/y",
+                "/app/x/..",
+                "/app/x/../y",
+                "/app/x/%2e%2e/y",
+                "/app/x/..%2fy",
+            ],
+            "path_prefix",
+        )
+        .collect::<Vec<_>>(),
+    );
+    stand.refuses(&refused(&["/app/%00", "/app/a%0d%0ab"], "path_byte").collect::<Vec<_>>());
+    stand.passes(&[
+        (ask("/app/"), arrives("/base/")),
+        (ask("/app/x?y=/app/"), arrives("/base/x?y=/app/")),
+        (ask("/%61pp/x"), arrives("/base/x")),
+        (ask("/app%2fx"), arrives("/base/x")),
+        (ask("/app/a%2fb%20c"), arrives("/base/a%2fb%20c")),
+        (ask("/app//x/./y"), arrives("/base//x/./y")),
+        (ask("http://test/app/x"), arrives("/base/x")),
+    ]);
+}
+
+#[test]
+fn rule_20_a_target_of_variables_stays_one_target() {
+    let stand = Stand::new(
+        "location ~ ^/re/(?<rest>.*)$ { proxy_pass http://origin/$rest$is_args$args; }
+         location /query { set $where origin; proxy_pass http://$where?from=$arg_from; }
+         location /all { set $where origin; proxy_pass http://$where$request_uri; }",
+    );
+    stand.passes(&[
+        (ask("/re/a%20b%7f%09c"), arrives("/a%20b%7F%09c")),
+        (ask("/re/a%23b%5cc"), arrives("/a%23b%5Cc")),
+        (ask("/re/a?b=%20c"), arrives("/a?b=%20c")),
+        (ask("/query?from=x"), arrives("/?from=x")),
+        (ask("/all/%41?b"), arrives("/all/%41?b")),
+        (ask("http://test/all?b"), arrives("/all?b")),
+    ]);
+    stand.refuses(&refused(&["/re/a%0d%0aHost:%20b", "/re/%00"], "path_byte").collect::<Vec<_>>());
+}
