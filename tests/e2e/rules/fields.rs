@@ -136,6 +136,24 @@ fn rule_10_no_address_from_a_name_with_an_underscore() {
 }
 
 #[test]
+fn rule_10_no_field_beside_ours_that_resembles_it() {
+    // Servers that make variables of fields (HTTP_X_FORWARDED_FOR) take one for the other.
+    let stand = Stand::new(
+        "underscores_in_headers on; proxy_set_header X-Forwarded-For $remote_addr;
+         proxy_set_header X-SSL-Client ''; proxy_set_header X_Mine ours;",
+    );
+    stand.passes(&[(
+        get(
+            "X_Forwarded_For: 192.0.2.1\r\nx-forwarded_FOR: 192.0.2.2\r\nX_SSL-Client: a\r\n\
+             X_SSL_Client: b\r\nX_Mine: c\r\nX-Mine: d\r\nX_Forwarded_Fort: e\r\n",
+        ),
+        b"GET / HTTP/1.1\r\nX-Mine: d\r\nX_Forwarded_Fort: e\r\nX-Forwarded-For: 127.0.0.1\r\n\
+          X_Mine: ours\r\nHost: origin\r\n\r\n"
+            .to_vec(),
+    )]);
+}
+
+#[test]
 fn rule_11_host() {
     let stand = Stand::new("proxy_set_header Host $http_host;");
     let ask = |fields: &str| -> Vec<u8> { format!("GET / HTTP/1.1\r\n{fields}\r\n").into() };
