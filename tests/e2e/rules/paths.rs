@@ -1,24 +1,12 @@
 //! Rule 20: targets go on as they came, and locations are matched on a normalised copy.
 
-use super::{Passed, Refused, Stand, line};
-
-fn ask(target: &str) -> Vec<u8> {
-    line(&format!("GET {target} HTTP/1.1"))
-}
-
-fn arrives(target: &str) -> Vec<u8> {
-    format!("GET {target} HTTP/1.1\r\nHost: origin\r\n\r\n").into()
-}
-
-/// Requests for these targets, each refused with 400 and this word.
-fn refused<'a>(targets: &'a [&str], word: &'static str) -> impl Iterator<Item = Refused> + 'a {
-    targets.iter().map(move |target| (ask(target), 400, word))
-}
+use super::{Passed, Refused, Stand, arrives_at, ask, refused};
 
 #[test]
 fn rule_20_targets_are_not_rewritten() {
     let stand = Stand::new("");
     let mut table: Vec<Refused> = refused(
+        ask,
         &[
             "/%00",
             "/a%00b",
@@ -33,12 +21,14 @@ fn rule_20_targets_are_not_rewritten() {
     )
     .collect();
     table.extend(refused(
+        ask,
         &[
             "/%", "/%4", "/%4g", "/%%41", "/%+1", "/%u0041", "/a%", "/%zz?a",
         ],
         "path_escape",
     ));
     table.extend(refused(
+        ask,
         &[
             "/..",
             "/../a",
@@ -74,7 +64,7 @@ fn rule_20_targets_are_not_rewritten() {
         "/domain%5cuser",
     ]
     .into_iter()
-    .map(|target| (ask(target), arrives(target)))
+    .map(|target| (ask(target), arrives_at(target)))
     .collect();
     stand.passes(&table);
 }
@@ -114,6 +104,7 @@ fn rule_20_locations_are_matched_on_a_normalised_copy() {
     // What proxy_pass replaces has to stand there byte for byte.
     stand.refuses(
         &refused(
+            ask,
             &[
                 "//app/x",
                 "/./app/x",
@@ -131,19 +122,19 @@ fn rule_20_locations_are_matched_on_a_normalised_copy() {
         )
         .collect::<Vec<_>>(),
     );
-    stand.refuses(&refused(&["/app/%00", "/app/a%0d%0ab"], "path_byte").collect::<Vec<_>>());
+    stand.refuses(&refused(ask, &["/app/%00", "/app/a%0d%0ab"], "path_byte").collect::<Vec<_>>());
     stand.passes(&[
-        (ask("/app/"), arrives("/base/")),
-        (ask("/app/x?y=/app/"), arrives("/base/x?y=/app/")),
-        (ask("/%61pp/x"), arrives("/base/x")),
-        (ask("/app%2fx"), arrives("/base/x")),
-        (ask("/app/a%2fb%20c"), arrives("/base/a%2fb%20c")),
+        (ask("/app/"), arrives_at("/base/")),
+        (ask("/app/x?y=/app/"), arrives_at("/base/x?y=/app/")),
+        (ask("/%61pp/x"), arrives_at("/base/x")),
+        (ask("/app%2fx"), arrives_at("/base/x")),
+        (ask("/app/a%2fb%20c"), arrives_at("/base/a%2fb%20c")),
         (
             ask("/app/siteusers('i%3A0%23.w%7Cexample%5Calice')"),
-            arrives("/base/siteusers('i%3A0%23.w%7Cexample%5Calice')"),
+            arrives_at("/base/siteusers('i%3A0%23.w%7Cexample%5Calice')"),
         ),
-        (ask("/app//x/./y"), arrives("/base//x/./y")),
-        (ask("http://test/app/x"), arrives("/base/x")),
+        (ask("/app//x/./y"), arrives_at("/base//x/./y")),
+        (ask("http://test/app/x"), arrives_at("/base/x")),
     ]);
 }
 
@@ -155,12 +146,14 @@ fn rule_20_a_target_of_variables_stays_one_target() {
          location /all { set $where origin; proxy_pass http://$where$request_uri; }",
     );
     stand.passes(&[
-        (ask("/re/a%20b%7f%09c"), arrives("/a%20b%7F%09c")),
-        (ask("/re/a%23b%5cc"), arrives("/a%23b/c")),
-        (ask("/re/a?b=%20c"), arrives("/a?b=%20c")),
-        (ask("/query?from=x"), arrives("/?from=x")),
-        (ask("/all/%41?b"), arrives("/all/%41?b")),
-        (ask("http://test/all?b"), arrives("/all?b")),
+        (ask("/re/a%20b%7f%09c"), arrives_at("/a%20b%7F%09c")),
+        (ask("/re/a%23b%5cc"), arrives_at("/a%23b/c")),
+        (ask("/re/a?b=%20c"), arrives_at("/a?b=%20c")),
+        (ask("/query?from=x"), arrives_at("/?from=x")),
+        (ask("/all/%41?b"), arrives_at("/all/%41?b")),
+        (ask("http://test/all?b"), arrives_at("/all?b")),
     ]);
-    stand.refuses(&refused(&["/re/a%0d%0aHost:%20b", "/re/%00"], "path_byte").collect::<Vec<_>>());
+    stand.refuses(
+        &refused(ask, &["/re/a%0d%0aHost:%20b", "/re/%00"], "path_byte").collect::<Vec<_>>(),
+    );
 }
