@@ -335,27 +335,34 @@ pub(super) fn is_hop_by_hop(known: Name) -> bool {
 }
 
 /// The value of the first field that a variable's `name` (lower case, `-` for `_`) stands for. `-` and `_` are one in the
-/// name of a field that is not ignored.
+/// name of a field that is not ignored, but one without a `_` comes first (rule 10).
 pub(super) fn find(head: &[u8], fields: &[Field], name: &str) -> Option<Span> {
     let wanted = name.as_bytes();
-    let is_wanted = |field: &&Field| {
-        field.name.len() == wanted.len()
-            && field.fate != Fate::Ignored
-            && field
-                .name
-                .of(head)
-                .iter()
-                .zip(wanted)
-                .all(|(&byte, &wanted)| {
-                    let byte = if byte == b'_' {
-                        b'-'
-                    } else {
-                        byte.to_ascii_lowercase()
-                    };
-                    byte == wanted
-                })
-    };
-    fields.iter().find(is_wanted).map(|field| field.value)
+    let mut resembling = None;
+    for field in fields {
+        if field.name.len() != wanted.len() || field.fate == Fate::Ignored {
+            continue;
+        }
+        let mut has_underscore = false;
+        let is_wanted = field
+            .name
+            .of(head)
+            .iter()
+            .zip(wanted)
+            .all(|(&byte, &wanted)| {
+                if byte == b'_' {
+                    has_underscore = true;
+                    return wanted == b'-';
+                }
+                byte.to_ascii_lowercase() == wanted
+            });
+        match (is_wanted, has_underscore) {
+            (true, false) => return Some(field.value),
+            (true, true) if resembling.is_none() => resembling = Some(field.value),
+            _ => {}
+        }
+    }
+    resembling
 }
 
 /// The value of the cookie called `name` in the value of a `Cookie` field, for `$cookie_NAME`: as nginx, without regard to

@@ -5,7 +5,8 @@ use memchr::{memchr, memmem};
 use super::refusal::Refusal;
 
 /// Appends the normalised form of a raw path to `out`: percent-decoded once, `//` merged, `.` and `..` resolved, as nginx
-/// does with `merge_slashes on`. An empty path is `/`, and so is the `*` of `OPTIONS *`.
+/// does with `merge_slashes on`; but a `%5C` counts as a slash, because IIS takes it for one. An empty path is `/`, and so is the
+/// `*` of `OPTIONS *`.
 ///
 /// # Errors
 /// `%00`, encoded CR or LF, a broken escape, or `..` above the root (rule 20). What was appended is then of no use.
@@ -28,7 +29,7 @@ pub fn normalize(path: &[u8], out: &mut Vec<u8>) -> Result<(), Refusal> {
     let mut segment = root + 1;
     for byte in decoded(&path[1..]) {
         let (byte, _) = byte?;
-        if byte == b'/' {
+        if matches!(byte, b'/' | b'\\') {
             segment = end_segment(out, root, segment, true)?;
         } else {
             out.push(byte);
@@ -133,7 +134,7 @@ impl SegmentDots {
     /// Takes the next byte, or the end; says whether a segment that is `..` ends before it.
     fn ends_as_parent(&mut self, byte: Option<u8>) -> bool {
         match byte {
-            Some(b'/') | None => {
+            Some(b'/' | b'\\') | None => {
                 let is_parent = self.dots == 2 && !self.others;
                 *self = Self::default();
                 return is_parent;
@@ -189,6 +190,9 @@ mod tests {
             ("/a%2fb", "/a/b"),
             ("/a%2F%2fb", "/a/b"),
             ("/a%2f..%2fb", "/b"),
+            ("/a%5cb%5C%5c", "/a/b/"),
+            ("/a%5c..%5cb", "/b"),
+            ("/a/..%5cb", "/b"),
             ("/%2561", "/%61"),
             ("/%252e%252e/a", "/%2e%2e/a"),
             ("/a%3Fb%23c%25", "/a?b#c%"),
@@ -221,6 +225,7 @@ mod tests {
             ("/a/../../b", PathAboveRoot),
             ("/%2e%2e/", PathAboveRoot),
             ("//..", PathAboveRoot),
+            ("/..%5c", PathAboveRoot),
             ("a", TargetForm),
             ("%2Fa", TargetForm),
         ];
@@ -240,6 +245,9 @@ mod tests {
             ("/app//x", "/app/", Some(5)),
             ("/app/./x", "/app/", Some(5)),
             ("/app/x..", "/app/", Some(5)),
+            ("/app/x%5cy", "/app/", Some(5)),
+            ("/app%5cx", "/app/", None),
+            ("/app/x%5c..%5cy", "/app/", None),
             ("/app/...", "/app/", Some(5)),
             ("//app/x", "/app/", None),
             ("/./app/x", "/app/", None),

@@ -65,6 +65,7 @@ impl Epoll {
     }
 
     /// Queues the send of which `state` says where it is.
+    #[inline]
     pub(super) fn send(&self, registry: &Registry, key: Key, state: &State) {
         self.sends.borrow_mut().push(key);
         registry.note_queued(state);
@@ -87,6 +88,7 @@ impl Epoll {
     }
 
     /// Makes the sends that are queued, and takes what became ready. True if `outside` is.
+    #[inline]
     pub(super) fn collect(
         &self,
         registry: &Registry,

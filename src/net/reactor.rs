@@ -78,6 +78,7 @@ impl Registry {
     }
 
     /// Something for the descriptor was put into the present batch.
+    #[inline]
     pub(super) fn note_queued(&self, state: &State) {
         state.outgoing.set_batch(self.batch.get());
     }
@@ -100,6 +101,7 @@ impl Registry {
     }
 
     /// Runs `f` on the state that `key` names, if it is there still.
+    #[inline]
     pub(super) fn with(&self, key: Key, f: impl FnOnce(&State)) {
         if let Some((generation, state)) = self.states.borrow().get(key.index as usize)
             && *generation == key.generation
@@ -132,6 +134,7 @@ pub(super) struct Reactor {
     registry: Registry,
 }
 
+// Every request comes this way several times: what is marked `inline` is inlined wherever the compiler cuts the crate.
 impl Reactor {
     /// `outside` becomes readable when somebody has to be noticed who is not a registered descriptor.
     ///
@@ -179,6 +182,7 @@ impl Reactor {
     }
 
     /// Has the kernel tell when `want` is there, if it would not unasked.
+    #[inline]
     pub(super) fn arm(&self, key: Key, state: &State, want: Want) {
         match &self.kernel {
             Kernel::Ring(ring) => ring.arm(&self.registry, key, state, want),
@@ -191,6 +195,7 @@ impl Reactor {
     ///
     /// # Errors
     /// Those that an earlier send met.
+    #[inline]
     pub(super) fn send(
         &self,
         key: Key,
@@ -237,6 +242,7 @@ impl Reactor {
     }
 
     /// Has everything reach the kernel that is queued, and takes over what it says.
+    #[inline]
     pub(super) fn flush(&self) {
         match &self.kernel {
             Kernel::Ring(ring) => ring.flush(&self.registry),
@@ -246,6 +252,7 @@ impl Reactor {
 
     /// Takes what became ready, waiting for it at most for `timeout` (`None`: as long as it takes), and wakes who waits for
     /// it. True if `outside` is.
+    #[inline]
     pub(super) fn collect(&self, timeout: Option<Duration>) -> io::Result<bool> {
         match &self.kernel {
             Kernel::Ring(ring) => ring.collect(&self.registry, timeout),

@@ -359,6 +359,7 @@ impl Drop for Socket {
 
 /// Ends a TCP connection by a reset. A close that is to be one (`SO_LINGER`) would come behind the end of the stream that shutting
 /// down sends.
+#[cold]
 #[allow(unsafe_code)]
 fn reset(socket: &socket2::Socket) {
     let nobody = libc::sockaddr {

@@ -201,7 +201,8 @@ impl Client {
                     }
                 }
             }
-            if began.is_none() && !self.buffered.is_empty() {
+            // An empty line begins no request (rule 16).
+            if began.is_none() && !b"\r\n".starts_with(&self.buffered[..]) {
                 began = Some(now());
                 self.slot.phase.set(Phase::Reading);
             }

@@ -262,10 +262,7 @@ impl Exchange<'_> {
             &request.head,
             &request.bytes,
             target,
-            |name| {
-                set.iter()
-                    .any(|(ours, _)| ours.as_bytes().eq_ignore_ascii_case(name))
-            },
+            |name| set.iter().any(|(ours, _)| fields::is_named(name, ours)),
             |lines| {
                 for (name, value) in set {
                     if !asked.upgrade && name.eq_ignore_ascii_case("upgrade") {

@@ -39,6 +39,20 @@ pub(super) fn is_clean(value: &[u8]) -> bool {
     !value.iter().any(|&b| (b < 0x20 && b != b'\t') || b == 0x7f)
 }
 
+/// Whether a field of the client is one of ours, or resembles it: a server that makes variables of fields takes one for the
+/// other (rule 10).
+pub(super) fn is_named(name: &[u8], ours: &str) -> bool {
+    name.len() == ours.len()
+        && (name.eq_ignore_ascii_case(ours.as_bytes()) || resembles(name, ours.as_bytes()))
+}
+
+#[cold]
+fn resembles(name: &[u8], ours: &[u8]) -> bool {
+    name.iter().zip(ours).all(|(&theirs, ours)| {
+        theirs.eq_ignore_ascii_case(ours) || (theirs == b'_' && *ours == b'-')
+    })
+}
+
 /// Whether a `Connection` value names `upgrade`.
 pub(super) fn names_upgrade(value: &[u8]) -> bool {
     value

@@ -391,6 +391,7 @@ impl Forward<'_> {
     }
 
     /// What becomes of a request whose body failed. Says why, but for a refusal, which is still to be noted.
+    #[cold]
     pub(super) fn body_failed(&self, request: &Request, error: RelayError) -> Finished {
         match error {
             RelayError::Refused(refusal) => Finished::Refuse(refusal),

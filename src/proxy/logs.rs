@@ -47,6 +47,7 @@ impl ClientRef<'_> {
     }
 
     /// Counts a request that breaks a rule, and writes an error log line about it.
+    #[cold]
     pub(super) fn note_refusal(&self, request: &Request, refusal: Refusal) {
         self.worker.counters.refusals.count(refusal);
         let (word, part) = (refusal.word(), refusal.part());

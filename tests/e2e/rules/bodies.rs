@@ -1,10 +1,8 @@
 //! Rules 21 to 27: bodies of requests, and what is behind them.
 
-use super::{NEXT, Stand, shown};
+use super::{CHUNKED, NEXT, Stand, shown};
 
 use crate::peer::{Peer, assert_same};
-
-const CHUNKED: &str = "POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n";
 
 /// A body that breaks a rule, and the status and the word of its refusal.
 type Broken = (String, u16, &'static str);

@@ -1,21 +1,12 @@
 //! Rules 8, 10, 11, 15, 18 and 19: the fields of a request.
 
-use super::{Passed, Refused, Stand, get, post};
-
-/// What the server sees of a GET with these field lines.
-fn arrives(fields: &str) -> Vec<u8> {
-    format!("GET / HTTP/1.1\r\n{fields}Host: origin\r\n\r\n").into()
-}
-
-/// GETs with each of these, refused with 400 and this word.
-fn refused<'a>(fields: &'a [&str], word: &'static str) -> impl Iterator<Item = Refused> + 'a {
-    fields.iter().map(move |fields| (get(fields), 400, word))
-}
+use super::{Passed, Refused, Stand, arrives, get, post, refused};
 
 #[test]
 fn rule_08_field_lines() {
     let stand = Stand::new("");
     let mut table: Vec<Refused> = refused(
+        get,
         &[
             "X-A : b\r\n",
             "X-A\t: b\r\n",
@@ -28,6 +19,7 @@ fn rule_08_field_lines() {
     )
     .collect();
     table.extend(refused(
+        get,
         &[
             "X-A: b\r\n folded\r\n",
             "X-A: b\r\n\tfolded: c\r\n",
@@ -44,10 +36,12 @@ fn rule_08_field_lines() {
         "folded_line",
     ));
     table.extend(refused(
+        get,
         &["X-A\r\n", "X-A b\r\n", "chunked\r\n"],
         "no_colon",
     ));
     table.extend(refused(
+        get,
         &[
             ": x\r\n",
             ":\r\n",
@@ -133,6 +127,24 @@ fn rule_10_no_address_from_a_name_with_an_underscore() {
             ),
         ]);
     }
+}
+
+#[test]
+fn rule_10_no_field_beside_ours_that_resembles_it() {
+    // Servers that make variables of fields (HTTP_X_FORWARDED_FOR) take one for the other.
+    let stand = Stand::new(
+        "underscores_in_headers on; proxy_set_header X-Forwarded-For $remote_addr;
+         proxy_set_header X-SSL-Client ''; proxy_set_header X_Mine ours;",
+    );
+    stand.passes(&[(
+        get(
+            "X_Forwarded_For: 192.0.2.1\r\nx-forwarded_FOR: 192.0.2.2\r\nX_SSL-Client: a\r\n\
+             X_SSL_Client: b\r\nX_Mine: c\r\nX-Mine: d\r\nX_Forwarded_Fort: e\r\n",
+        ),
+        b"GET / HTTP/1.1\r\nX-Mine: d\r\nX_Forwarded_Fort: e\r\nX-Forwarded-For: 127.0.0.1\r\n\
+          X_Mine: ours\r\nHost: origin\r\n\r\n"
+            .to_vec(),
+    )]);
 }
 
 #[test]
@@ -238,6 +250,7 @@ fn rule_11_host() {
 fn rule_15_one_authorization() {
     let stand = Stand::new("");
     let table: Vec<Refused> = refused(
+        get,
         &[
             "Authorization: NTLM a\r\nAuthorization: NTLM a\r\n",
             "Authorization: Basic a\r\nauthorization: NTLM b\r\n",

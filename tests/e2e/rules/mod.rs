@@ -10,6 +10,7 @@ mod bodies;
 mod expectations;
 mod fields;
 mod lengths;
+mod logins;
 mod outcomes;
 mod paths;
 mod pressure;
@@ -34,6 +35,9 @@ fn front(server: SocketAddr, more: &str) -> Front {
 /// The request behind a refused one, which nobody may ever see.
 const NEXT: &str = "GET /smuggled HTTP/1.1\r\nHost: test\r\n\r\n";
 
+/// The head of a request with a body in chunks.
+const CHUNKED: &str = "POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n";
+
 /// A GET with these field lines beside `Host`.
 fn get(fields: &str) -> Vec<u8> {
     format!("GET / HTTP/1.1\r\nHost: test\r\n{fields}\r\n").into()
@@ -47,6 +51,30 @@ fn post(fields: &str) -> Vec<u8> {
 /// A request with this request line.
 fn line(line: &str) -> Vec<u8> {
     format!("{line}\r\nHost: test\r\n\r\n").into()
+}
+
+/// A GET without fields but `Host` for this target.
+fn ask(target: &str) -> Vec<u8> {
+    line(&format!("GET {target} HTTP/1.1"))
+}
+
+/// What the server sees of a GET with these field lines.
+fn arrives(fields: &str) -> Vec<u8> {
+    format!("GET / HTTP/1.1\r\n{fields}Host: origin\r\n\r\n").into()
+}
+
+/// What the server sees of a GET for this target.
+fn arrives_at(target: &str) -> Vec<u8> {
+    format!("GET {target} HTTP/1.1\r\nHost: origin\r\n\r\n").into()
+}
+
+/// Requests that `build` makes of each of these, refused with 400 and this word.
+fn refused<'a>(
+    build: fn(&str) -> Vec<u8>,
+    parts: &'a [&str],
+    word: &'static str,
+) -> impl Iterator<Item = Refused> + 'a {
+    parts.iter().map(move |part| (build(part), 400, word))
 }
 
 /// What is sent, and the status and the word of the refusal.

@@ -261,3 +261,22 @@ fn rule_35_a_body_has_to_come_in_time() {
         assert!(got.len() < 20 && !got.ends_with(b"0\r\n\r\n"));
     }
 }
+
+#[test]
+fn rule_35_an_empty_line_begins_no_request() {
+    let server = Server::bind();
+    let front = front(
+        server.addr(),
+        "client_header_timeout 300ms; keepalive_timeout 2s;",
+    );
+    let mut client = Peer::connect(front.addr(0));
+    client.send("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 2\r\n\r\nhi\r\n");
+    let mut upstream = server.accept();
+    upstream.head();
+    upstream.send("HTTP/1.1 204 No Content\r\n\r\n");
+    let began = Instant::now();
+    assert_eq!(client.answer().status(), 204);
+    // Its connection is idle, and ends like any other: an answer to nothing would be taken for that of the next request.
+    client.ends();
+    not_before(began, Duration::from_millis(1900));
+}

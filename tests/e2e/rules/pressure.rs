@@ -29,6 +29,21 @@ fn resident(front: &Front) -> usize {
     kib * KIB
 }
 
+/// Waits until no more bytes go out, because nothing has moved for a while; says how many did.
+fn held_back(who: &str, sent: &AtomicUsize) -> usize {
+    let mut last = (0, 0);
+    eventually(&format!("{who} is held back"), || {
+        std::thread::sleep(Duration::from_millis(20));
+        let now = sent.load(Ordering::Relaxed);
+        last = if now == last.0 {
+            (now, last.1 + 1)
+        } else {
+            (now, 0)
+        };
+        (last.1 == 15).then_some(now)
+    })
+}
+
 #[test]
 fn rule_30_every_piece_goes_on_at_once_in_both_directions() {
     let origin = origin();
@@ -103,19 +118,7 @@ fn rule_30_a_slow_reader_slows_the_server_and_fills_no_memory() {
             }
         });
         client.head();
-        // The server can send no more when nothing has moved for a while.
-        let mut last = (0, 0);
-        eventually("the server is held back", || {
-            std::thread::sleep(Duration::from_millis(20));
-            let now = sent.load(Ordering::Relaxed);
-            last = if now == last.0 {
-                (now, last.1 + 1)
-            } else {
-                (now, 0)
-            };
-            (last.1 == 15).then_some(())
-        });
-        let held = sent.load(Ordering::Relaxed);
+        let held = held_back("the server", &sent);
         assert!(held < ALL / 2, "{held} bytes went out to nobody");
         let grown = resident(&front).saturating_sub(before);
         assert!(
@@ -163,18 +166,7 @@ fn rule_30_a_slow_server_slows_the_uploading_client_and_fills_no_memory() {
             counted.fetch_add(MIB, Ordering::Relaxed);
         }
     });
-    let mut last = (0, 0);
-    eventually("the client is held back", || {
-        std::thread::sleep(Duration::from_millis(20));
-        let now = sent.load(Ordering::Relaxed);
-        last = if now == last.0 {
-            (now, last.1 + 1)
-        } else {
-            (now, 0)
-        };
-        (last.1 == 15).then_some(())
-    });
-    let held = sent.load(Ordering::Relaxed);
+    let held = held_back("the client", &sent);
     assert!(held < ALL / 2, "{held} bytes went out to nobody");
     let grown = resident(&front).saturating_sub(before);
     assert!(

@@ -1,21 +1,12 @@
 //! Rules 7, 9, 12 to 14, 16 and 17: the request line, and the shape of a head.
 
-use super::{Passed, Refused, Stand, get, line};
-
-/// What the server sees of a GET without fields but `Host` for `target`.
-fn arrives(target: &str) -> Vec<u8> {
-    format!("GET {target} HTTP/1.1\r\nHost: origin\r\n\r\n").into()
-}
-
-/// Requests with these lines, each refused with 400 and this word.
-fn refused<'a>(lines: &'a [&str], word: &'static str) -> impl Iterator<Item = Refused> + 'a {
-    lines.iter().map(move |text| (line(text), 400, word))
-}
+use super::{Passed, Refused, Stand, arrives_at, get, line, refused};
 
 #[test]
 fn rule_07_versions() {
     let stand = Stand::new("");
     let mut table: Vec<Refused> = refused(
+        line,
         &[
             "GET / HTTP/1.1.1",
             "GET / hTTP/1.1",
@@ -34,8 +25,13 @@ fn rule_07_versions() {
         "version_malformed",
     )
     .collect();
-    table.extend(refused(&["GET /", "get /index.html", "X /"], "http_09"));
     table.extend(refused(
+        line,
+        &["GET /", "get /index.html", "X /"],
+        "http_09",
+    ));
+    table.extend(refused(
+        line,
         &["GET", "HELO", "GET / FTP/1.1", "GET / HTTP/ 1.1"],
         "malformed",
     ));
@@ -57,12 +53,12 @@ fn rule_07_versions() {
     table.push((b"\x80\x2e\x01".to_vec(), 400, "malformed"));
     stand.refuses(&table);
     stand.passes(&[
-        (line("GET / HTTP/1.1"), arrives("/")),
-        (b"GET / HTTP/1.0\r\n\r\n".to_vec(), arrives("/")),
-        (line("GET / HTTP/1.0"), arrives("/")),
+        (line("GET / HTTP/1.1"), arrives_at("/")),
+        (b"GET / HTTP/1.0\r\n\r\n".to_vec(), arrives_at("/")),
+        (line("GET / HTTP/1.0"), arrives_at("/")),
         (
             line("GET /HTTP/1.1?HTTP/2.0 HTTP/1.1"),
-            arrives("/HTTP/1.1?HTTP/2.0"),
+            arrives_at("/HTTP/1.1?HTTP/2.0"),
         ),
     ]);
 }
@@ -98,7 +94,7 @@ fn rule_09_bare_line_ends() {
         table.push((request.into(), 400, "bare_cr"));
     }
     stand.refuses(&table);
-    stand.passes(&[(get(""), arrives("/"))]);
+    stand.passes(&[(get(""), arrives_at("/"))]);
 }
 
 #[test]
@@ -206,6 +202,7 @@ fn rule_13_targets() {
         .map(|text| (line(&format!("{text} HTTP/1.1")), 405, "connect"))
         .collect();
     table.extend(refused(
+        line,
         &[
             "GET * HTTP/1.1",
             "options * HTTP/1.1",
@@ -217,6 +214,7 @@ fn rule_13_targets() {
         "target_form",
     ));
     table.extend(refused(
+        line,
         &[
             "GET /a#b HTTP/1.1",
             "GET /# HTTP/1.1",
@@ -227,6 +225,7 @@ fn rule_13_targets() {
         "target_fragment",
     ));
     table.extend(refused(
+        line,
         &[
             "GET /a b HTTP/1.1",
             "GET / a HTTP/1.1",
@@ -235,6 +234,7 @@ fn rule_13_targets() {
         "blanks",
     ));
     table.extend(refused(
+        line,
         &[
             "GET /a\\b HTTP/1.1",
             "GET /\\ HTTP/1.1",
@@ -243,7 +243,7 @@ fn rule_13_targets() {
         ],
         "target_backslash",
     ));
-    table.extend(refused(&["GET \\a HTTP/1.1"], "target_form"));
+    table.extend(refused(line, &["GET \\a HTTP/1.1"], "target_form"));
     stand.refuses(&table);
     let mut table: Vec<Passed> = [
         "/a%23b",
@@ -255,7 +255,7 @@ fn rule_13_targets() {
         "/?a=<b>&\"c\"|{d}^`e`[f]",
     ]
     .into_iter()
-    .map(|target| (line(&format!("GET {target} HTTP/1.1")), arrives(target)))
+    .map(|target| (line(&format!("GET {target} HTTP/1.1")), arrives_at(target)))
     .collect();
     // bytes above 0x7F need not be UTF-8
     table.push((
@@ -273,6 +273,7 @@ fn rule_13_targets() {
 fn rule_14_one_space_and_a_token() {
     let stand = Stand::new("");
     let mut table: Vec<Refused> = refused(
+        line,
         &[
             "GET  / HTTP/1.1",
             "GET /  HTTP/1.1",
@@ -283,6 +284,7 @@ fn rule_14_one_space_and_a_token() {
     )
     .collect();
     table.extend(refused(
+        line,
         &[
             "GET\t/ HTTP/1.1",
             "GET HTTP/1.1",
@@ -295,8 +297,8 @@ fn rule_14_one_space_and_a_token() {
         ],
         "malformed",
     ));
-    table.extend(refused(&["GET / \tHTTP/1.1"], "malformed"));
-    table.extend(refused(&["GET /\tHTTP/1.1"], "http_09"));
+    table.extend(refused(line, &["GET / \tHTTP/1.1"], "malformed"));
+    table.extend(refused(line, &["GET /\tHTTP/1.1"], "http_09"));
     stand.refuses(&table);
     let table: Vec<Passed> = [
         "GET",
@@ -332,7 +334,7 @@ fn rule_16_one_empty_line() {
         (before("\r\n "), 400, "blanks"),
         (before("\r\n\t"), 400, "control_byte"),
     ]);
-    stand.passes(&[(before("\r\n"), arrives("/"))]);
+    stand.passes(&[(before("\r\n"), arrives_at("/"))]);
 }
 
 /// A request whose head has exactly so many bytes, most of them in one field or, without a `field`, in its first line.
@@ -400,7 +402,7 @@ fn rule_17_sizes_as_configured() {
         let target = "x".repeat(bytes - "GET / HTTP/1.1\r\n".len());
         (
             line(&format!("GET /{target} HTTP/1.1")),
-            arrives(&format!("/{target}")),
+            arrives_at(&format!("/{target}")),
         )
     };
     stand.refuses(&[

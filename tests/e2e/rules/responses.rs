@@ -481,6 +481,8 @@ fn rule_32_endless_informational_responses_are_a_bad_gateway() {
     }
     assert_eq!(client.answer().status(), 502);
     upstream.ends();
+    let logged = "upstream sent invalid header (too_many_informational) while";
+    assert_eq!(front.error_log().matches(logged).count(), 1);
 }
 
 #[test]

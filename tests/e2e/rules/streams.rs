@@ -1,6 +1,6 @@
 //! Rules 24 to 27: bodies framed anew, and the requests behind them.
 
-use super::front;
+use super::{NEXT, Passed, Stand, front};
 use crate::messages::origin;
 use crate::peer::{Peer, Server, alphabet, assert_same, numbered};
 
@@ -218,4 +218,47 @@ fn rule_26_any_method_passes_with_its_body() {
     client.send("OPTIONS * HTTP/1.1\r\nHost: test\r\n\r\n");
     assert_eq!(client.answer().status(), 404, "the origin knows no *");
     assert!(origin.log().iter().any(|entry| entry.path == "*"));
+}
+
+#[test]
+fn rule_26_bodies_of_any_method_keep_their_framing() {
+    let stand = Stand::new("");
+    let table: Vec<Passed> = ["GET", "HEAD", "DELETE", "OPTIONS", "PROPFIND", "X"]
+        .into_iter()
+        .flat_map(|method| {
+            [
+                ("Content-Length: 5\r\n", "hello"),
+                ("Content-Length: 0\r\n", ""),
+                ("Transfer-Encoding: chunked\r\n", "5\r\nhello\r\n0\r\n\r\n"),
+                ("Transfer-Encoding: chunked\r\n", "0\r\n\r\n"),
+                ("", ""),
+            ]
+            .map(|(framing, body)| {
+                let start = format!("{method} / HTTP/1.1\r\n");
+                let asked = format!("{start}Host: test\r\n{framing}\r\n{body}");
+                let seen = format!("{start}{framing}Host: origin\r\n\r\n{body}");
+                (asked.into_bytes(), seen.into_bytes())
+            })
+        })
+        .collect();
+    stand.passes(&table);
+}
+
+#[test]
+fn rule_27_a_refused_request_waits_for_the_answer_before_it() {
+    let stand = Stand::new("");
+    let mut client = Peer::connect(stand.front.addr(0));
+    client.send(format!(
+        "GET /1 HTTP/1.1\r\nHost: test\r\n\r\nGET /2 HTTP/1.1\r\nHost: a, b\r\n\r\n{NEXT}"
+    ));
+    let mut upstream = stand.server.accept();
+    assert_eq!(upstream.head().line(), "GET /1 HTTP/1.1");
+    assert_eq!(client.so_far(), "");
+    upstream.send("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\none");
+    assert_eq!(client.answer().text(), "one");
+    stand.is_refused(&mut client, 400, "behind another");
+    stand.logged_once(0, "host_invalid", "behind another");
+    assert_eq!(upstream.so_far(), "");
+    stand.server.was_left_alone();
+    stand.nothing_was_smuggled();
 }

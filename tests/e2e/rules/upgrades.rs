@@ -122,6 +122,8 @@ fn rule_29_a_101_that_does_not_fit_the_question_is_a_bad_gateway() {
         assert_eq!(client.answer().status(), 502, "{answer}");
         upstream.ends();
     }
+    let logged = "upstream sent invalid header (switch_unasked) while reading response header";
+    assert_eq!(front.error_log().matches(logged).count(), 3);
 }
 
 #[test]
@@ -129,25 +131,77 @@ fn rule_29_not_passed_on_unless_configured_and_h2c_never() {
     let server = Server::bind();
     let plain = front(server.addr(), "");
     let configured = upgrading_front(server.addr());
-    for (front, protocol, method) in [
-        (&plain, "websocket", "GET"),
-        (&configured, "h2c", "GET"),
-        (&configured, "websocket, h2c", "GET"),
-        (&configured, "H2C", "GET"),
-        (&configured, "websocket", "POST"),
+    let asked =
+        |protocol: &str| format!("Connection: Upgrade, HTTP2-Settings\r\nUpgrade: {protocol}\r\n");
+    for (front, line, fields) in [
+        (&plain, "GET / HTTP/1.1", asked("websocket")),
+        (&configured, "GET / HTTP/1.1", asked("h2c")),
+        (&configured, "GET / HTTP/1.1", asked("H2C")),
+        (&configured, "GET / HTTP/1.1", asked("h2c-14")),
+        (&configured, "GET / HTTP/1.1", asked("websocket, h2c")),
+        (
+            &configured,
+            "GET / HTTP/1.1",
+            asked("websocket\r\nUpgrade: h2c"),
+        ),
+        (
+            &configured,
+            "GET / HTTP/1.1",
+            asked("h2c\r\nUpgrade: websocket"),
+        ),
+        (&configured, "GET / HTTP/1.1", asked("")),
+        // not asked of this server
+        (
+            &configured,
+            "GET / HTTP/1.1",
+            "Upgrade: websocket\r\n".to_owned(),
+        ),
+        (
+            &configured,
+            "GET / HTTP/1.1",
+            "Connection: keep-alive\r\nUpgrade: websocket\r\n".to_owned(),
+        ),
+        // not by a GET without a body, or not in 1.1
+        (&configured, "POST / HTTP/1.1", asked("websocket")),
+        (&configured, "HEAD / HTTP/1.1", asked("websocket")),
+        (&configured, "get / HTTP/1.1", asked("websocket")),
+        (&configured, "GET / HTTP/1.0", asked("websocket")),
+        (
+            &configured,
+            "GET / HTTP/1.1",
+            asked("websocket\r\nContent-Length: 5"),
+        ),
+        (
+            &configured,
+            "GET / HTTP/1.1",
+            asked("websocket\r\nTransfer-Encoding: chunked"),
+        ),
     ] {
         let mut client = Peer::connect(front.addr(0));
+        let body = if fields.contains("Content-Length") {
+            "hello"
+        } else if fields.contains("chunked") {
+            "0\r\n\r\n"
+        } else {
+            ""
+        };
         client.send(format!(
-            "{method} / HTTP/1.1\r\nHost: test\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: {protocol}\r\nHTTP2-Settings: x\r\n\r\n"
+            "{line}\r\nHost: test\r\n{fields}HTTP2-Settings: x\r\n\r\n{body}"
         ));
         let mut upstream = server.accept();
         let head = upstream.head();
-        assert_eq!(head.field("upgrade"), None, "{protocol}");
-        assert_eq!(head.field("http2-settings"), None, "{protocol}");
+        assert_eq!(head.field("http2-settings"), None, "{line} {fields}");
         assert!(
             !head.text.to_lowercase().contains("upgrade"),
-            "{}",
+            "{line} {fields}: {}",
             head.text
         );
+        // So that a 101 would be an answer to nothing.
+        upstream.send(
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
+        );
+        assert_eq!(client.head().status(), 502, "{line} {fields}");
+        assert_eq!(upstream.rest(), body.as_bytes(), "{line} {fields}");
     }
+    server.was_left_alone();
 }

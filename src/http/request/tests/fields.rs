@@ -272,6 +272,11 @@ fn fields_are_found_for_variables() {
         ..LIMITS
     };
     assert_eq!(value(&underscores, "x-bar").as_deref(), Some("3"));
+    // What resembles a field does not stand before it.
+    let both = post("X_Foo: 1\r\nX_Foo: 2\r\nX-Foo: 3\r\nX-Foo: 4\r\n");
+    let head = parse_with(&both, &underscores).expect("valid");
+    let found = head.field(both.as_bytes(), "x-foo");
+    assert_eq!(found.map(|value| text(value, &both)), Some("3"));
     let head = parse(&input).expect("valid");
     assert_eq!(head.cookie(input.as_bytes(), "b"), Some(&b"2"[..]));
     assert_eq!(head.cookie(input.as_bytes(), "c"), None);
