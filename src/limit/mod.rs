@@ -20,8 +20,8 @@ use table::{Entry, Table};
 /// What is known of each key. One zone is used in one of two ways: with [`Zone::look`] and [`Zone::charge`] it holds
 /// leaky buckets, with [`Zone::enter`] and [`Zone::leave`] counts.
 ///
-/// A key has 16 places, of 16 bytes each: 65536 to a mebibyte. Buckets: a key that finds no room takes the place of one that was charged longest ago. Counts: only of one whose count
-/// is 0.
+/// A key has 16 places, of 16 bytes each: 65536 to a mebibyte. A bucket that finds no room takes the place of the one that
+/// was charged longest ago, a count only that of one that is 0.
 #[derive(Debug)]
 pub struct Zone {
     table: Table,

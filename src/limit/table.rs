@@ -144,10 +144,16 @@ fn load(word: &AtomicU128) -> u128 {
     word.load(SeqCst)
 }
 
+#[cfg(test)]
+thread_local! {
+    /// Whether [`interleave`] does anything on this thread.
+    pub(super) static INTERLEAVES: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
 /// Lets another thread go on in between, now and then: on few cores hardly anything would meet otherwise.
 #[cfg(test)]
 fn interleave() {
-    if rand::random_ratio(1, 16) {
+    if INTERLEAVES.get() && rand::random_ratio(1, 16) {
         std::thread::yield_now();
     }
 }

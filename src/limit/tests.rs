@@ -125,6 +125,7 @@ fn together(work: impl Fn(usize) + Sync) {
         for thread in 0..THREADS {
             let (work, start) = (&work, &start);
             scope.spawn(move || {
+                table::INTERLEAVES.set(true);
                 start.wait();
                 work(thread);
             });
