@@ -20,15 +20,12 @@ use rate::Rate;
 pub use table::Key;
 use table::{Entry, Table};
 
-/// Keys that a zone has room for in a mebibyte.
-pub const KEYS_PER_MIB: usize = (1 << 20) / table::SLOT_BYTES;
-
 /// What is known of each key. One zone is used in one of three ways: with [`Zone::look`] and [`Zone::charge`] it holds
 /// leaky buckets, with [`Zone::enter`] and [`Zone::leave`] counts, with [`Zone::login_failed`] and [`Zone::admit_login`]
 /// failed logins.
 ///
-/// Buckets and failures: a key that finds no room takes the place of one that was charged, or failed, longest ago. Counts:
-/// only of one whose count is 0.
+/// A key has 16 places, of 16 bytes each: 65536 to a mebibyte. A bucket, or a key with failures, that finds no room takes the
+/// place of the one that was charged, or failed, longest ago, a count only that of one that is 0.
 #[derive(Debug)]
 pub struct Zone {
     table: Table,
@@ -90,7 +87,7 @@ impl Zone {
             (Some(charged), Ok(excess))
         };
         let longest_ago = |bucket: Entry| Some(bucket.at_ms);
-        // Without room, which takes as many newcomers at this moment as a key has places: one of them is not charged.
+        // No place at all: as many newcomers as it has places are being entered at this moment. It need not be counted.
         self.table.update(key, charge, longest_ago).unwrap_or(Ok(0))
     }
 

@@ -9,9 +9,6 @@ use std::sync::atomic::Ordering::SeqCst;
 
 use portable_atomic::AtomicU128;
 
-/// Memory of a place.
-pub(super) const SLOT_BYTES: usize = size_of::<AtomicU128>();
-
 /// Places of a set, in four cache lines.
 const PLACES: usize = 16;
 
@@ -93,7 +90,7 @@ impl Set {
         // Ranked from 1 on, behind empty places.
         let mut room: Option<(u64, usize, u128)> = None;
         for (place, word) in self.0.iter().enumerate() {
-            let raw = word.load(SeqCst);
+            let raw = load(word);
             let word = Word(raw);
             if word.is_of(key) {
                 if word.is_settled() {
@@ -121,6 +118,8 @@ impl Set {
     }
 
     fn replace(&self, place: usize, old: u128, new: u128) -> bool {
+        #[cfg(test)]
+        interleave();
         let replaced = self.0[place].compare_exchange(old, new, SeqCst, SeqCst);
         replaced.is_ok()
     }
@@ -132,10 +131,30 @@ impl Set {
             .enumerate()
             .skip(place + 1)
             .all(|(other, word)| {
-                let raw = word.load(SeqCst);
+                let raw = load(word);
                 let word = Word(raw);
                 !word.is_of(key) || !word.is_settled() && self.replace(other, raw, EMPTY)
             })
+    }
+}
+
+fn load(word: &AtomicU128) -> u128 {
+    #[cfg(test)]
+    interleave();
+    word.load(SeqCst)
+}
+
+#[cfg(test)]
+thread_local! {
+    /// Whether [`interleave`] does anything on this thread.
+    pub(super) static INTERLEAVES: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+/// Lets another thread go on in between, now and then: on few cores hardly anything would meet otherwise.
+#[cfg(test)]
+fn interleave() {
+    if INTERLEAVES.get() && rand::random_ratio(1, 16) {
+        std::thread::yield_now();
     }
 }
 
@@ -239,6 +258,12 @@ impl Table {
                 }
             }
         }
+    }
+
+    /// How many places there are.
+    #[cfg(test)]
+    pub(super) fn places(&self) -> usize {
+        self.sets.len() * PLACES
     }
 
     /// Entries and announcements that there are.

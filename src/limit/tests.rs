@@ -76,8 +76,9 @@ fn a_bucket_makes_room_when_it_was_charged_longest_ago() {
 
 #[test]
 fn the_zone_takes_what_its_size_says() {
-    assert_eq!(KEYS_PER_MIB, 65_536);
     let (zone, now) = zone(1 << 20);
+    // As the reference page says.
+    assert_eq!(zone.table.places(), 65_536);
     let mut room = 0;
     for n in 0..65_536_u32 / 2 {
         let entered = zone.enter(zone.key(&n.to_be_bytes()), 1, now);
@@ -124,6 +125,7 @@ fn together(work: impl Fn(usize) + Sync) {
         for thread in 0..THREADS {
             let (work, start) = (&work, &start);
             scope.spawn(move || {
+                table::INTERLEAVES.set(true);
                 start.wait();
                 work(thread);
             });
@@ -133,16 +135,16 @@ fn together(work: impl Fn(usize) + Sync) {
 
 #[test]
 fn many_threads_never_count_a_key_too_often() {
-    const LIMIT: u64 = 2;
+    const LIMIT: u64 = 1;
     // More keys than places, so that keys come and go all the time.
-    const KEYS: u64 = 24;
+    const KEYS: u64 = 20;
     let (zone, now) = zone(ONE_SET);
     let inside: Vec<AtomicI64> = (0..KEYS).map(|_| AtomicI64::new(0)).collect();
     let (entered, refused) = (AtomicU64::new(0), AtomicU64::new(0));
     together(|thread| {
         let mut random = thread as u64 + 1;
         let mut held: Vec<u64> = Vec::new();
-        for step in 0..60_000_u64 {
+        for step in 0..25_000_u64 {
             random = random
                 .wrapping_mul(6_364_136_223_846_793_005)
                 .wrapping_add(1);
@@ -167,7 +169,7 @@ fn many_threads_never_count_a_key_too_often() {
             zone.leave(zone.key(&name.to_be_bytes()));
         }
     });
-    assert!(entered.into_inner() > 10_000 && refused.into_inner() > 100);
+    assert!(entered.into_inner() > 5_000 && refused.into_inner() > 100);
     for (settled, entry) in zone.table.words() {
         assert!(settled, "an announcement was left behind");
         assert_eq!(entry.value, 0, "a count was left behind");
@@ -178,7 +180,7 @@ fn many_threads_never_count_a_key_too_often() {
 fn many_threads_charge_exactly() {
     const KEYS: u64 = 12;
     const BURST: u64 = 500;
-    for _ in 0..20 {
+    for _ in 0..4 {
         let (zone, now) = zone(ONE_SET);
         let passed: Vec<AtomicU64> = (0..KEYS).map(|_| AtomicU64::new(0)).collect();
         // Time stands still, so that nothing flows out.

@@ -304,6 +304,26 @@ fn a_key_that_is_too_long_is_not_counted() {
 }
 
 #[test]
+fn the_client_is_who_real_ip_says() {
+    let (front, _origin) = front(SLOW, "limit_req zone=one; set_real_ip_from 127.0.0.1;");
+    let mut client = Peer::connect(front.addr(0));
+    let mut from = |address: &str| {
+        client.send(format!(
+            "GET / HTTP/1.1\r\nHost: test\r\nX-Real-IP: {address}\r\n\r\n"
+        ));
+        client.answer().status()
+    };
+    let addresses = [
+        "10.0.0.1",
+        "10.0.0.2",
+        "10.0.0.1",
+        "::ffff:10.0.0.2",
+        "fd00::1",
+    ];
+    assert_eq!(addresses.map(&mut from), [200, 200, 503, 503, 200]);
+}
+
+#[test]
 fn denied_clients_are_limited_first() {
     let (front, _origin) = front(SLOW, "limit_req zone=one; deny all;");
     assert_eq!(statuses(&front, &["/", "/"]), [403, 503]);
