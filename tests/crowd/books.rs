@@ -63,6 +63,11 @@ impl Findings {
             .map_or(0, |(count, _)| *count)
     }
 
+    /// Violations of every kind.
+    pub(crate) fn all_violations(&self) -> u64 {
+        self.violations.values().map(|(count, _)| count).sum()
+    }
+
     /// Every kind of violation, how often, and the first in full. Empty for a faithful front.
     pub(crate) fn violations(&self) -> String {
         let lines = self.violations.iter();
