@@ -19,28 +19,35 @@ const UNREAD: Duration = Duration::from_millis(500);
 
 /// An address that nobody else can take, whether somebody listens on it or not.
 pub(crate) struct Address {
-    socket: Socket,
+    /// Bound, and never listens.
+    _reserved: Socket,
     pub(crate) addr: SocketAddr,
 }
 
 impl Address {
     pub(crate) fn bind() -> io::Result<Self> {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-        socket.set_nonblocking(true)?;
-        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())?;
-        let addr = socket.local_addr()?.as_socket().expect("an IP address");
-        Ok(Self { socket, addr })
+        let reserved = bound(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+        let addr = reserved.local_addr()?.as_socket();
+        Ok(Self {
+            _reserved: reserved,
+            addr: addr.expect("an IP address"),
+        })
     }
 
+    /// Listens until the listener is dropped; from then on connections are refused.
     fn listen(&self) -> io::Result<TcpListener> {
-        self.socket.listen(1024)?;
-        TcpListener::from_std(self.socket.try_clone()?.into())
+        let socket = bound(self.addr)?;
+        socket.listen(1024)?;
+        TcpListener::from_std(socket.into())
     }
+}
 
-    /// Stops listening: from here on connections are refused.
-    fn unlisten(&self) -> io::Result<()> {
-        self.socket.shutdown(std::net::Shutdown::Read)
-    }
+fn bound(addr: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&addr.into())?;
+    Ok(socket)
 }
 
 /// Serves until it is dropped.
@@ -70,7 +77,6 @@ pub(crate) async fn come_and_go(address: Address, mut rng: SmallRng) -> io::Resu
             }
             while connections.try_join_next().is_some() {}
         }
-        address.unlisten()?;
         drop(listener);
         connections.shutdown().await;
         tokio::time::sleep(Duration::from_millis(rng.random_range(1_000..3_000))).await;

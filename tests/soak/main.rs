@@ -44,7 +44,7 @@ use crowd::clients::{IDENTITIES, World, carry_out};
 use front::Front;
 use plan::{Action, Limits, Shape, Weights};
 use site::{FOR_FAULTS, FOR_THE_CROWD, FOR_WITNESSES, GROUPS, PLENTY, Servers, Settings};
-use tally::Shared;
+use tally::{Disturbance, Shared};
 use verdict::Run;
 use watch::{Descriptors, Sample, Samples, Usage};
 
@@ -53,6 +53,9 @@ const SHORT_MINUTES: f64 = 0.2;
 
 /// Clients that misbehave at the same time.
 const MISBEHAVING: u64 = 48;
+
+/// Servers that close idle connections do so no more often: while they do, logins end that nobody can blame the front for.
+const IMPATIENT_EVERY: Duration = Duration::from_secs(8);
 
 const SHAPE: Shape = Shape {
     clients: 160,
@@ -120,6 +123,7 @@ async fn nothing_grows_and_nobody_is_taken_for_another() {
 
     let world = World::new(front.addr(FOR_THE_CROWD), GROUPS, Holding::UntilEnded);
     let limits = Cell::new(settings.limits);
+    let impatient = Cell::new(began);
     let logs = RefCell::new(operator::Logs::default());
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("soak");
     let mut samples = Samples::create(&directory, &driver).unwrap();
@@ -131,7 +135,7 @@ async fn nothing_grows_and_nobody_is_taken_for_another() {
         SHAPE,
         |_| shared.is_over(),
         async |action| {
-            act(action, &limits, &world, &servers.plan, &shared).await;
+            act(action, &limits, &world, &servers.plan, &shared, &impatient).await;
         },
     );
     let operate = async {
@@ -152,7 +156,7 @@ async fn nothing_grows_and_nobody_is_taken_for_another() {
             });
             let disturbed = || {
                 world.is_short();
-                shared.disturb();
+                shared.disturb(Disturbance::Shortage);
             };
             if was_short || is_short {
                 disturbed();
@@ -221,16 +225,21 @@ async fn act(
     world: &Rc<World>,
     origins: &[Origin],
     shared: &Shared,
+    impatient: &Cell<Instant>,
 ) {
     match action {
         // For the next reload.
         Action::Reload { limits: next } => limits.set(next),
-        // With the others kept waiting, idle times run out; then a group's servers lose patience, too.
+        // With the others kept waiting, idle times run out; then, now and then, a group's servers lose patience, too.
         Action::Pause { millis } => {
             tokio::time::sleep(Duration::from_millis(millis / 10)).await;
+            if impatient.get().elapsed() < IMPATIENT_EVERY {
+                return;
+            }
+            impatient.set(Instant::now());
             let group = usize::try_from(millis).unwrap_or_default() % GROUPS;
             world.closes(group);
-            shared.disturb();
+            shared.disturb(Disturbance::IdleClosed);
             origins[group * SERVERS..][..SERVERS]
                 .iter()
                 .for_each(Origin::close_idle);

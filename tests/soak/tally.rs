@@ -29,13 +29,21 @@ pub(crate) enum Outcome {
     Hung,
 }
 
-impl Outcome {
-    /// Whether it may be due to the front's turning people away, or to servers that close idle connections.
-    fn may_be_a_disturbance(self) -> bool {
-        matches!(
-            self,
-            Self::Closed | Self::Answered(500 | 502) | Self::StaysOpen
-        )
+/// What may change the outcome of any fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Disturbance {
+    /// The front has as many connections as it may, and turns people away.
+    Shortage,
+    /// Servers close idle connections, and logins with them.
+    IdleClosed,
+}
+
+impl Disturbance {
+    fn explains(self, outcome: Outcome) -> bool {
+        match self {
+            Self::Shortage => matches!(outcome, Outcome::Closed | Outcome::Answered(500)),
+            Self::IdleClosed => matches!(outcome, Outcome::Closed | Outcome::Answered(502)),
+        }
     }
 }
 
@@ -43,7 +51,8 @@ impl Outcome {
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
     over: AtomicBool,
-    disturbed: Mutex<Option<Instant>>,
+    /// The last of each kind.
+    disturbances: Mutex<Vec<(Disturbance, Instant)>>,
     tally: Mutex<Tally>,
 }
 
@@ -78,9 +87,11 @@ impl Shared {
         self.over.store(true, Ordering::Relaxed);
     }
 
-    /// Says that connections are closed or refused now that may be anybody's.
-    pub(crate) fn disturb(&self) {
-        *lock(&self.disturbed) = Some(Instant::now());
+    /// Says that this happens now.
+    pub(crate) fn disturb(&self, disturbance: Disturbance) {
+        let mut disturbances = lock(&self.disturbances);
+        disturbances.retain(|(other, _)| *other != disturbance);
+        disturbances.push((disturbance, Instant::now()));
     }
 
     pub(crate) fn tally(&self) -> MutexGuard<'_, Tally> {
@@ -96,7 +107,9 @@ impl Shared {
         began: Instant,
         details: impl FnOnce() -> String,
     ) {
-        let disturbed = lock(&self.disturbed).is_some_and(|at| at + DISTURBED > began);
+        let explained = lock(&self.disturbances)
+            .iter()
+            .any(|(disturbance, at)| *at + DISTURBED > began && disturbance.explains(outcome));
         let mut tally = self.tally();
         *tally
             .faults
@@ -107,7 +120,7 @@ impl Shared {
         if expected.contains(&outcome) {
             return;
         }
-        if disturbed && outcome.may_be_a_disturbance() {
+        if explained {
             tally.excused += 1;
         } else {
             tally.problem(fault, format!("{outcome:?}: {}", details()));
