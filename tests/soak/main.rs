@@ -16,6 +16,7 @@ mod plan;
 
 mod faults;
 mod hostile;
+mod misbehaviour;
 mod operator;
 mod site;
 mod tally;
@@ -81,6 +82,9 @@ fn from_environment<T: std::str::FromStr>(name: &str) -> Option<T> {
 
 #[tokio::test]
 async fn nothing_grows_and_nobody_is_taken_for_another() {
+    // From here on they end what is started here, too.
+    let [mut interrupted, mut terminated] =
+        [SignalKind::interrupt(), SignalKind::terminate()].map(|kind| signal(kind).unwrap());
     let minutes = from_environment("SOAK_MINUTES").unwrap_or(SHORT_MINUTES);
     let seed = from_environment("SOAK_SEED").unwrap_or(2026);
     let shared = Arc::new(Shared::default());
@@ -126,7 +130,7 @@ async fn nothing_grows_and_nobody_is_taken_for_another() {
     let impatient = Cell::new(began);
     let logs = RefCell::new(operator::Logs::default());
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("soak");
-    let mut samples = Samples::create(&directory, &driver).unwrap();
+    let mut samples = Samples::create(&directory, &format!("{driver}-{minutes}m")).unwrap();
     let mut ended_early = false;
 
     let crowd = carry_out(
@@ -184,8 +188,6 @@ async fn nothing_grows_and_nobody_is_taken_for_another() {
         }
     };
     let end = async {
-        let [mut interrupted, mut terminated] =
-            [SignalKind::interrupt(), SignalKind::terminate()].map(|kind| signal(kind).unwrap());
         tokio::select! {
             () = tokio::time::sleep(length) => {}
             _ = interrupted.recv() => ended_early = true,
@@ -309,7 +311,7 @@ fn start_others(
         let clients: Vec<_> = (0..MISBEHAVING)
             .map(|n| {
                 let seed = seed.wrapping_mul(MISBEHAVING).wrapping_add(n);
-                let clients = faults::misbehave(for_faults, seed, Arc::clone(&of_faults));
+                let clients = misbehaviour::misbehave(for_faults, seed, Arc::clone(&of_faults));
                 tokio::task::spawn_local(clients)
             })
             .collect();

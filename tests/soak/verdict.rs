@@ -7,7 +7,7 @@ use ntlm_origin::client::Connection;
 
 use crate::crowd::PIPE_ENDS_KEPT;
 use crate::crowd::books::{Findings, Violation};
-use crate::faults;
+use crate::faults::FAULTS;
 use crate::front::{Front, eventually};
 use crate::operator::Logs;
 use crate::site::{FOR_WITNESSES, Servers};
@@ -219,7 +219,7 @@ impl Run<'_> {
             "{failed_logins} of {logins} failed"
         );
         if self.length >= LONG {
-            assert_eq!(self.tally.faults.len(), faults::kinds(), "kinds of faults");
+            assert_eq!(self.tally.faults.len(), FAULTS.len(), "kinds of faults");
             assert!(self.logs.shortages > 0, "no shortage");
             let gone = &self.tally.faults["gone"];
             for outcome in [Outcome::Answered(200), Outcome::Answered(502)] {
