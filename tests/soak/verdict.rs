@@ -1,6 +1,6 @@
 //! What a soak has to show.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use ntlm_origin::client::Connection;
@@ -8,7 +8,7 @@ use ntlm_origin::client::Connection;
 use crate::crowd::PIPE_ENDS_KEPT;
 use crate::crowd::books::{Findings, Violation};
 use crate::faults::FAULTS;
-use crate::front::{Front, eventually};
+use crate::front::{Front, PATIENCE, eventually};
 use crate::operator::Logs;
 use crate::site::{FOR_WITNESSES, Servers};
 use crate::tally::{Outcome, Tally};
@@ -88,15 +88,25 @@ impl Run<'_> {
         });
         let kept = left.pipes - self.at_start.pipes;
         assert!(kept <= PIPE_ENDS_KEPT, "{kept} ends of pipes are left");
-        let mut connection = Connection::open(self.front.addr(FOR_WITNESSES))
-            .await
-            .expect("the front accepts");
-        let page = connection.get("/status").await.expect("an answer").text();
-        assert!(
-            page.starts_with("Active connections: 1 "),
-            "only the one that asks: {page}"
-        );
+        self.await_no_client().await;
         left
+    }
+
+    /// Each worker brings its gauges up to date now and then.
+    async fn await_no_client(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let mut connection = Connection::open(self.front.addr(FOR_WITNESSES))
+                .await
+                .expect("the front accepts");
+            let page = connection.get("/status").await.expect("an answer").text();
+            // The one that asks.
+            if page.starts_with("Active connections: 1 ") {
+                return;
+            }
+            assert!(Instant::now() < deadline, "clients are left: {page}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     fn report(&self, left: &Descriptors, usage: &Usage) {
