@@ -166,8 +166,9 @@ impl Run<'_> {
             usage.rss_kib,
         );
         println!(
-            "processor time {:.1} s; samples in {}",
+            "processor time {:.1} s, waited for a processor {:.1} s; samples in {}",
             usage.cpu_ms as f64 / 1_000.0,
+            usage.waited_ms as f64 / 1_000.0,
             self.samples.path.display()
         );
     }

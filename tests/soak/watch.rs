@@ -48,6 +48,8 @@ pub(crate) struct Usage {
     pub(crate) private_dirty_kib: u64,
     pub(crate) threads: u64,
     pub(crate) cpu_ms: u64,
+    /// For how long its threads were ready and had no processor: what a busy machine adds to its answers.
+    pub(crate) waited_ms: u64,
 }
 
 impl Usage {
@@ -71,8 +73,19 @@ impl Usage {
             threads: number(&status, "Threads:"),
             // USER_HZ is 100 everywhere that Linux shows it.
             cpu_ms: ticks * 10,
+            waited_ms: waited_ns(pid) / 1_000_000,
         }
     }
+}
+
+fn waited_ns(pid: i32) -> u64 {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("the process is there");
+    let waited = |task: fs::DirEntry| {
+        let schedstat = fs::read_to_string(task.path().join("schedstat")).ok()?;
+        // Time on a processor, time waiting for one, turns.
+        schedstat.split_whitespace().nth(1)?.parse::<u64>().ok()
+    };
+    tasks.flatten().filter_map(waited).sum()
 }
 
 fn number(text: &str, label: &str) -> u64 {
@@ -101,7 +114,7 @@ pub(crate) struct Sample {
     pub(crate) longest_ms: f64,
 }
 
-const COLUMNS: &str = "seconds,sockets,pipes,anonymous,files,rss_kib,pss_kib,private_dirty_kib,threads,cpu_ms,upstream,\
+const COLUMNS: &str = "seconds,sockets,pipes,anonymous,files,rss_kib,pss_kib,private_dirty_kib,threads,cpu_ms,waited_ms,upstream,\
                        requests,logins,faults,wrong,excused,unexpected,witness_requests,witness_longest_ms";
 
 impl Sample {
@@ -132,9 +145,10 @@ impl Sample {
             private_dirty_kib,
             threads,
             cpu_ms,
+            waited_ms,
         } = usage;
         format!(
-            "{seconds:.1},{sockets},{pipes},{anonymous},{files},{rss_kib},{pss_kib},{private_dirty_kib},{threads},{cpu_ms},\
+            "{seconds:.1},{sockets},{pipes},{anonymous},{files},{rss_kib},{pss_kib},{private_dirty_kib},{threads},{cpu_ms},{waited_ms},\
              {upstream},{requests},{logins},{faults},{wrong},{excused},{unexpected},{witness_requests},{longest_ms:.1}"
         )
     }
