@@ -79,7 +79,12 @@ impl Front {
 
     /// Writes another configuration with the main context it was started with, and reloads; returns when it is in force.
     pub(crate) fn reload(&self, http: &str) {
-        write_configuration(self.directory.path(), &self.main, http);
+        self.reload_main(&self.main, http);
+    }
+
+    /// The same with another main context.
+    pub(crate) fn reload_main(&self, main: &str, http: &str) {
+        write_configuration(self.directory.path(), main, http);
         let before = self.error_log().matches("reconfigured").count();
         self.signal(Signal::SIGHUP);
         eventually("the reload", || {
@@ -121,7 +126,8 @@ impl Front {
         read(&self.directory.path().join("logs/access.log"))
     }
 
-    fn stderr(&self) -> String {
+    /// What it wrote to its standard error.
+    pub(crate) fn stderr(&self) -> String {
         read(&self.directory.path().join("logs/stderr"))
     }
 

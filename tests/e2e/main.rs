@@ -1,5 +1,7 @@
 //! The front from outside: the real binary, real sockets, real servers and clients.
 
+#[path = "../crowd/mod.rs"]
+mod crowd;
 #[allow(dead_code)] // each group of tests uses its own part
 mod front;
 #[allow(dead_code)]

@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use ntlm_origin::client::{Connection, Scheme};
 
-use super::clients::USERS;
-use super::{configuration, connections, origins};
+use super::configuration;
+use crate::crowd::clients::USERS;
+use crate::crowd::{connections, origins};
 use crate::front::{Front, eventually};
 
 const CLIENTS: usize = 1_000;

@@ -1,58 +1,27 @@
-//! Isolation at scale: the random plan of `tests/plan`, carried out by many clients over real sockets. After every answer
-//! the clients' own books say whose identity it may carry.
+//! Isolation at scale: the random plan of `tests/plan`, carried out by the clients of `tests/crowd` over real sockets.
 //!
 //! `ISOLATION_REQUESTS` asks for more, `ISOLATION_SEED` for a certain plan, as a failure prints it:
 //! `ISOLATION_REQUESTS=1000000 cargo test --release --test e2e isolation:: -- --nocapture`.
 
-mod books;
-mod clients;
 mod leaving;
 mod mutant;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ntlm_origin::Origin;
 use ntlm_origin::client::Connection;
-use ntlm_origin::{Kerberos, Origin, OriginOptions};
 
+use crate::crowd::books::{Findings, Holding, Violation};
+use crate::crowd::clients::{IDENTITIES, World, carry_out};
+use crate::crowd::{PIPE_ENDS_KEPT, SERVERS, connections, groups, ntlm, origins};
 use crate::front::{Front, PATIENCE, eventually};
 use crate::plan::{Action, Limits, Shape, Weights};
-use books::{Findings, Holding, Violation};
-use clients::{IDENTITIES, USERS, World, carry_out};
 
 const GROUPS: usize = 3;
-const SERVERS: usize = 2;
-
-/// Pipe ends that two workers may keep for the next body: 64 pipes each.
-const PIPE_ENDS_KEPT: usize = 2 * 64 * 2;
-
-/// Group by group, the servers, which do with a ticket what it says.
-fn origins(groups: usize) -> Vec<Origin> {
-    let start = |n: usize| {
-        let options = OriginOptions {
-            name: format!("{}-{}", n / SERVERS, n % SERVERS),
-            users: USERS.clone(),
-            kerberos: Kerberos::AsTheTicketSays,
-            ..OriginOptions::default()
-        };
-        Origin::start(options).expect("an origin")
-    };
-    (0..groups * SERVERS).map(start).collect()
-}
-
-/// A front in whose `http` block group n is at `/n/`, with `in_upstreams` in every `upstream`. Servers that close
-/// connections here are not out of order, not even when they close one that has just been opened: hence `max_fails=0`.
+/// A front in whose `http` block group n is at `/n/`, with `in_upstreams` in every `upstream`.
 fn configuration(origins: &[Origin], in_upstreams: &str) -> String {
-    let groups = origins.chunks(SERVERS).enumerate();
-    let (mut upstreams, mut locations) = (String::new(), String::new());
-    for (n, servers) in groups {
-        let servers: String = servers
-            .iter()
-            .map(|origin| format!("server {} max_fails=0; ", origin.addr()))
-            .collect();
-        upstreams += &format!("upstream group{n} {{ {servers} {in_upstreams} }}\n");
-        locations += &format!("location /{n}/ {{ proxy_pass http://group{n}/; }}\n");
-    }
+    let (upstreams, locations) = groups(origins, in_upstreams);
     format!(
         "access_log off;
          keepalive_requests 1000000000;
@@ -64,22 +33,6 @@ fn configuration(origins: &[Origin], in_upstreams: &str) -> String {
              {locations}
          }}"
     )
-}
-
-fn ntlm(limits: &Limits) -> String {
-    format!(
-        "ntlm {}; ntlm_timeout {}ms; ntlm_time {}ms; ntlm_requests {}; ntlm_reauth {};
-         keepalive 16; keepalive_timeout 300ms;",
-        limits.connections,
-        limits.timeout_millis,
-        limits.time_millis,
-        limits.requests,
-        if limits.reauth_same { "same" } else { "fresh" },
-    )
-}
-
-fn connections(origins: &[Origin]) -> usize {
-    origins.iter().map(Origin::connections).sum()
 }
 
 fn from_environment(name: &str) -> Option<u64> {
@@ -225,7 +178,7 @@ async fn with_limits_reloads_and_closing_servers_a_login_serves_nobody_else() {
         }
         Action::Client { .. } | Action::ServerCloses { .. } => {}
     };
-    let gone = carry_out(&world, seed, shape, requests, operator).await;
+    let gone = carry_out(&world, seed, shape, until(requests), operator).await;
     if let Some(last) = reloading {
         last.await.expect("the last reload");
     }
@@ -254,12 +207,24 @@ async fn without_limits_a_login_holds_until_the_next() {
     let (sockets, pipes) = (front.sockets(), front.pipes());
     let world = World::new(front.addr(0), GROUPS, Holding::Always);
     let began = Instant::now();
-    let gone = carry_out(&world, seed, faithful(100, GROUPS), requests, async |_| {}).await;
+    let gone = carry_out(
+        &world,
+        seed,
+        faithful(100, GROUPS),
+        until(requests),
+        async |_| {},
+    )
+    .await;
     check_nothing_left(&front, &origins, sockets, pipes);
     let findings = world.findings.take();
     judge("without limits", seed, &findings, gone - began);
     assert_eq!((findings.ended, findings.excused()), (0, 0));
     check_counters(&front, &findings).await;
+}
+
+/// Until so many requests were sent.
+fn until(requests: u64) -> impl Fn(&Findings) -> bool {
+    move |findings| findings.requests >= requests
 }
 
 /// Clients only: no limits, nothing closes.

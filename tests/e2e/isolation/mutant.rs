@@ -6,9 +6,10 @@ use std::process::{Child, Command, Stdio};
 
 use ntlm_origin::Origin;
 
-use super::books::{Holding, Violation};
-use super::clients::{World, carry_out};
-use super::{SERVERS, faithful, origins};
+use super::{faithful, until};
+use crate::crowd::books::{Holding, Violation};
+use crate::crowd::clients::{World, carry_out};
+use crate::crowd::{SERVERS, origins};
 use crate::front::eventually;
 
 const GROUPS: usize = 2;
@@ -22,7 +23,7 @@ async fn a_front_that_shares_connections_is_found_out() {
         &world,
         super::seed(),
         faithful(40, GROUPS),
-        3_000,
+        until(3_000),
         async |_| {},
     )
     .await;

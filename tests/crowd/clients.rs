@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use super::books::{Book, Findings, Holding, Violation};
 use crate::plan::{Action, Deed, Leg, Plan, Scheme, Shape, Stage};
 
-pub(super) const IDENTITIES: usize = 50;
+pub(crate) const IDENTITIES: usize = 50;
 
 /// For how long a server's closing may still be met by requests that begin after it.
 const CLOSING: Duration = Duration::from_secs(2);
@@ -23,7 +23,7 @@ const CLOSING: Duration = Duration::from_secs(2);
 const QUEUE: usize = 8;
 
 /// Who takes part, with the right passwords.
-pub(super) static USERS: LazyLock<Vec<User>> = LazyLock::new(|| users("right"));
+pub(crate) static USERS: LazyLock<Vec<User>> = LazyLock::new(|| users("right"));
 
 /// The same, as they mistype their passwords.
 static MISTYPED: LazyLock<Vec<User>> = LazyLock::new(|| users("wrong"));
@@ -34,35 +34,45 @@ fn users(password: &str) -> Vec<User> {
 }
 
 /// What all clients share.
-pub(super) struct World {
+pub(crate) struct World {
     front: SocketAddr,
     holding: Holding,
-    pub(super) findings: RefCell<Findings>,
+    pub(crate) findings: RefCell<Findings>,
     /// By group: when one of its servers closed a connection last that may be anybody's.
     closed: Vec<Cell<Option<Instant>>>,
+    /// When the front was short of connections last (`worker_connections`), so that it turned people away.
+    short: Cell<Option<Instant>>,
 }
 
 impl World {
-    pub(super) fn new(front: SocketAddr, groups: usize, holding: Holding) -> Rc<Self> {
+    pub(crate) fn new(front: SocketAddr, groups: usize, holding: Holding) -> Rc<Self> {
         Rc::new(Self {
             front,
             holding,
             findings: RefCell::default(),
             closed: vec![Cell::new(None); groups],
+            short: Cell::new(None),
         })
     }
 
     /// Says that servers of the group close connections now.
-    pub(super) fn closes(&self, group: usize) {
+    pub(crate) fn closes(&self, group: usize) {
         self.closed[group].set(Some(Instant::now()));
     }
 
-    /// Whether what happened to something that is there since `began` may be due to a server's closing.
+    /// Says that the front has as many connections as it may, so that it turns people away now.
+    pub(crate) fn is_short(&self) {
+        self.short.set(Some(Instant::now()));
+    }
+
+    /// Whether what happened to something that is there since `began` may be due to a server's closing, or to a shortage.
     fn excuses(&self, group: usize, began: Instant) -> bool {
         self.holding == Holding::UntilEnded
-            && self.closed[group]
-                .get()
-                .is_some_and(|closed| closed + CLOSING > began)
+            && (may_explain(self.closed[group].get(), began) || self.was_short(began))
+    }
+
+    fn was_short(&self, began: Instant) -> bool {
+        may_explain(self.short.get(), began)
     }
 
     fn report(&self, violation: Violation, details: String) {
@@ -74,13 +84,18 @@ impl World {
     }
 }
 
-/// Carries the plan of `seed` out until `requests` were sent; `operator` does what is no client's. Then everybody leaves.
+/// Whether something that happened at this time may still be met by what began then.
+fn may_explain(happened: Option<Instant>, began: Instant) -> bool {
+    happened.is_some_and(|happened| happened + CLOSING > began)
+}
+
+/// Carries the plan of `seed` out until `enough` says so; `operator` does what is no client's. Then everybody leaves.
 /// Returns when the last one has left.
-pub(super) async fn carry_out(
+pub(crate) async fn carry_out(
     world: &Rc<World>,
     seed: u64,
     shape: Shape,
-    requests: u64,
+    enough: impl Fn(&Findings) -> bool,
     mut operator: impl AsyncFnMut(Action),
 ) -> Instant {
     let clients = tokio::task::LocalSet::new();
@@ -94,7 +109,7 @@ pub(super) async fn carry_out(
     clients
         .run_until(async move {
             for action in Plan::new(seed, shape) {
-                if world.findings.borrow().requests >= requests {
+                if enough(&world.findings.borrow()) {
                     break;
                 }
                 let (client, deed) = match action {
@@ -531,7 +546,13 @@ impl Client {
         if response.status < 500 && !closes {
             return Some(response);
         }
-        if response.status < 502 || !world.excuses(ask.group, began) {
+        // A front that may open no more connections answers 500.
+        let excused = match response.status {
+            500 => world.was_short(began),
+            502.. => world.excuses(ask.group, began),
+            _ => false,
+        };
+        if !excused {
             world.report(
                 Violation::WrongStatus,
                 describe(self.number, ask, &response),

@@ -8,7 +8,7 @@ use crate::plan::Leg;
 
 /// What a front must never do, by a word to count it under.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Violation {
+pub(crate) enum Violation {
     /// An answer was made for someone else than who this client connection proved to be to this group.
     WrongIdentity,
     /// The same, with an identity that this client connection had and lost.
@@ -27,44 +27,49 @@ pub(super) enum Violation {
 
 /// What happened, counted, with the first violation of each kind in full.
 #[derive(Debug, Default)]
-pub(super) struct Findings {
-    pub(super) requests: u64,
+pub(crate) struct Findings {
+    pub(crate) requests: u64,
     /// Requests whose answers were read to the end.
-    pub(super) answers: u64,
-    pub(super) connections: u64,
+    pub(crate) answers: u64,
+    pub(crate) connections: u64,
     /// Logins that succeeded.
-    pub(super) logins: u64,
+    pub(crate) logins: u64,
     /// Requests without credentials that were answered as the one who had logged in.
-    pub(super) recognised: u64,
+    pub(crate) recognised: u64,
     /// Logins that ended before their client did, as limits, evictions and servers end them.
-    pub(super) ended: u64,
+    pub(crate) ended: u64,
     /// What a server's closing explains, by the violation that it would be otherwise.
-    pub(super) excused: BTreeMap<Violation, u64>,
+    pub(crate) excused: BTreeMap<Violation, u64>,
     violations: BTreeMap<Violation, (u64, String)>,
 }
 
 impl Findings {
-    pub(super) fn report(&mut self, violation: Violation, details: String) {
+    pub(crate) fn report(&mut self, violation: Violation, details: String) {
         let (count, _) = self.violations.entry(violation).or_insert((0, details));
         *count += 1;
     }
 
-    pub(super) fn excuse(&mut self, violation: Violation) {
+    pub(crate) fn excuse(&mut self, violation: Violation) {
         *self.excused.entry(violation).or_default() += 1;
     }
 
-    pub(super) fn excused(&self) -> u64 {
+    pub(crate) fn excused(&self) -> u64 {
         self.excused.values().sum()
     }
 
-    pub(super) fn count(&self, violation: Violation) -> u64 {
+    pub(crate) fn count(&self, violation: Violation) -> u64 {
         self.violations
             .get(&violation)
             .map_or(0, |(count, _)| *count)
     }
 
+    /// Violations of every kind.
+    pub(crate) fn all_violations(&self) -> u64 {
+        self.violations.values().map(|(count, _)| count).sum()
+    }
+
     /// Every kind of violation, how often, and the first in full. Empty for a faithful front.
-    pub(super) fn violations(&self) -> String {
+    pub(crate) fn violations(&self) -> String {
         let lines = self.violations.iter();
         lines
             .map(|(violation, (count, first))| format!("{violation:?}: {count}, first: {first}\n"))
@@ -74,7 +79,7 @@ impl Findings {
 
 /// Whether logins may end before their clients do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Holding {
+pub(crate) enum Holding {
     /// No limit is reached, nothing closes: a login holds until the next one.
     Always,
     /// Limits, evictions and servers end logins.
@@ -83,7 +88,7 @@ pub(super) enum Holding {
 
 /// One client connection and one group.
 #[derive(Debug, Default)]
-pub(super) struct Book {
+pub(crate) struct Book {
     /// Who this client connection is to this group.
     proved: Option<usize>,
     /// Who it was, until the login ended by itself. May not come back.
@@ -92,12 +97,12 @@ pub(super) struct Book {
 
 impl Book {
     /// Whether a login holds, as far as the client can know.
-    pub(super) fn is_logged_in(&self) -> bool {
+    pub(crate) fn is_logged_in(&self) -> bool {
         self.proved.is_some()
     }
 
     /// The server closed the connection that the login was on.
-    pub(super) fn server_closed(&mut self, findings: &mut Findings) {
+    pub(crate) fn server_closed(&mut self, findings: &mut Findings) {
         if let Some(proved) = self.proved.take() {
             findings.ended += 1;
             self.lost = Some(proved);
@@ -105,7 +110,7 @@ impl Book {
     }
 
     /// A request without credentials was answered as `answered`.
-    pub(super) fn check_request(
+    pub(crate) fn check_request(
         &mut self,
         answered: Option<usize>,
         holding: Holding,
@@ -131,7 +136,7 @@ impl Book {
 
     /// A request with credentials was answered as `answered`. `expected`: who it logs in, if it ends a login well. False if
     /// the login did not end well although it should have.
-    pub(super) fn check_login(
+    pub(crate) fn check_login(
         &mut self,
         leg: Leg,
         expected: Option<usize>,
