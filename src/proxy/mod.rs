@@ -13,7 +13,6 @@ mod failure;
 mod fields;
 mod forward;
 mod logs;
-mod proxy_header;
 mod relay;
 mod request;
 mod response;

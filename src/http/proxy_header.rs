@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// What stands at the beginning of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Parsed {
+pub enum Parsed {
     /// More bytes are needed.
     Incomplete,
     /// No PROXY header.
@@ -27,7 +27,7 @@ const V1_MAX: usize = 107;
 const V2_MAX: usize = 4096;
 
 /// Looks at the beginning of a connection.
-pub(super) fn parse(bytes: &[u8]) -> Parsed {
+pub fn parse(bytes: &[u8]) -> Parsed {
     let common = bytes.len().min(V2_SIGNATURE.len());
     if bytes[..common] == V2_SIGNATURE[..common] {
         return if common < V2_SIGNATURE.len() {
@@ -84,6 +84,9 @@ fn version_1(bytes: &[u8]) -> Parsed {
 
 fn pair(source: &str, destination: &str, from: &str, to: &str) -> Option<(SocketAddr, SocketAddr)> {
     let address = |ip: &str, port: &str| -> Option<SocketAddr> {
+        // Digits alone, and no zero before them, which somebody might take for octal.
+        let is_plain = port == "0" || port.starts_with(|first| matches!(first, '1'..='9'));
+        let port = Some(port).filter(|_| is_plain)?;
         Some(SocketAddr::new(
             ip.parse::<IpAddr>().ok()?,
             port.parse().ok()?,
@@ -107,7 +110,10 @@ fn version_2(bytes: &[u8]) -> Parsed {
     };
     let port = |at: usize| u16::from_be_bytes([body[at], body[at + 1]]);
     let addresses = match (version_and_command & 15, family >> 4) {
-        (0, _) | (1, 0 | 3) => None,
+        (0, _) => None,
+        // A transport that is not assigned.
+        (1, _) if family & 15 > 2 => return Parsed::Broken,
+        (1, 0 | 3) => None,
         (1, 1) if body.len() >= 12 => {
             let ip = |at: usize| {
                 IpAddr::from(Ipv4Addr::new(
@@ -187,9 +193,17 @@ mod tests {
             b"PROXY TCP4 192.0.2.1 192.0.2.2 1000\r\n",
             b"PROXY TCP4 2001:db8::1 2001:db8::2 1 2\r\n",
             b"PROXY TCP4 192.0.2.1 192.0.2.2 1000 80000\r\n",
+            b"PROXY TCP4 192.0.2.1 192.0.2.2 1000 +80\r\n",
+            b"PROXY TCP4 192.0.2.1 192.0.2.2 1000 080\r\n",
+            b"PROXY TCP4 192.0.2.1 192.0.2.2 1000 \r\n",
+            b"PROXY TCP4 192.0.2.1  192.0.2.2 1000 80\r\n",
             &[b'P'; 200],
             b"\r\n\r\n\0\r\nQUIT\n\x31\x11\0\0",
             b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x02ab",
+            // what is not assigned: a command, a family, a transport
+            b"\r\n\r\n\0\r\nQUIT\n\x22\x11\0\0",
+            b"\r\n\r\n\0\r\nQUIT\n\x21\x41\0\0",
+            b"\r\n\r\n\0\r\nQUIT\n\x21\x03\0\0",
         ] {
             assert_eq!(parse(bytes), Parsed::Broken, "{bytes:?}");
         }
