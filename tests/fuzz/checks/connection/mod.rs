@@ -22,20 +22,32 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// What ends a part of an input.
 const SEPARATOR: u8 = 0x1c;
 
+/// What stands for [`MUCH`], three times in a part at the most.
+const EXPANDED: u8 = 0x1d;
+
+/// More than what the front copies: it is spliced.
+static MUCH: [u8; 40 << 10] = [b'x'; 40 << 10];
+
 /// What the server says where the input says nothing.
 const USUAL: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 static FRONT: LazyLock<Mutex<Front>> = LazyLock::new(|| Mutex::new(Front::start()));
 
 /// Checks one input: what the first client sends, what a second one sends at the same time (nothing: there is none), and what
-/// the server answers to the first one's first request, the second one's first, and so on, with a 0x1c between each. Options: 0 clients
-/// close at the end instead of ending what they send, 1 the first client leaves before the second.
+/// the server answers to the first one's first request, the second one's first, and so on, with a 0x1c between each. A 0x1d is
+/// 40 KiB. Options: 0 clients close at the end instead of ending what they send, 1 the first client leaves before the second,
+/// 2 the server answers a request when it has its head.
 ///
 /// # Panics
 /// The product is wrong.
 pub fn check(input: &[u8]) {
     let input = Input::new(input);
-    let mut parts = input.bytes.split(|&b| b == SEPARATOR);
+    let parts: Vec<Vec<u8>> = input
+        .bytes
+        .split(|&b| b == SEPARATOR)
+        .map(expanded)
+        .collect();
+    let mut parts = parts.iter().map(Vec::as_slice);
     let streams = [(); 2].map(|()| parts.next().unwrap_or_default());
     let answers: Vec<&[u8]> = parts.collect();
     let count = if streams[1].is_empty() { 1 } else { 2 };
@@ -49,7 +61,6 @@ pub fn check(input: &[u8]) {
             got: Vec::new(),
             ended: false,
             requests: Vec::new(),
-            partial: None,
             expected: model::expect(streams[which], answer),
             answers: answers.iter().skip(which).step_by(2).copied().collect(),
         }
@@ -59,6 +70,7 @@ pub fn check(input: &[u8]) {
         front: &mut front,
         upstreams: Vec::new(),
         cuts: input.places,
+        early: input.option(2),
     };
     play.send(&streams);
     play.settle();
@@ -72,11 +84,18 @@ struct Client<'a> {
     got: Vec<u8>,
     ended: bool,
     /// What got to the server of it.
-    requests: Vec<Sent>,
-    partial: Option<Sent>,
+    requests: Vec<Got>,
     expected: Expected,
     /// What the server says to its requests.
     answers: Vec<&'a [u8]>,
+}
+
+/// A request as the server got it.
+#[derive(Debug)]
+struct Got {
+    sent: Sent,
+    /// All of it came.
+    whole: bool,
 }
 
 /// A connection of the front to the server.
@@ -90,6 +109,10 @@ struct Upstream {
     spent: bool,
     /// Closed from here.
     closed: bool,
+    /// Which of its client's requests is coming in.
+    coming: Option<usize>,
+    /// That one was answered.
+    answered: bool,
 }
 
 struct Play<'a> {
@@ -97,6 +120,8 @@ struct Play<'a> {
     clients: Vec<Client<'a>>,
     upstreams: Vec<Upstream>,
     cuts: &'a [u8],
+    /// The server answers before it has all of a request: how much of that still comes depends on who is faster.
+    early: bool,
 }
 
 impl Play<'_> {
@@ -131,6 +156,8 @@ impl Play<'_> {
                 owner: None,
                 spent: false,
                 closed: false,
+                coming: None,
+                answered: false,
             });
             progress = true;
         }
@@ -168,7 +195,7 @@ impl Play<'_> {
             );
             return;
         };
-        let request = reference::request(&upstream.got[..end], model::RESPONSE, false);
+        let request = reference::request(&upstream.got[..end], model::ANY, false);
         let request =
             request.unwrap_or_else(|| panic!("went upstream: {}", upstream.got.escape_ascii()));
         let number = reference::values(&request.fields, "x-client");
@@ -192,30 +219,43 @@ impl Play<'_> {
         {
             upstream.owner = Some(number);
         }
-        let (body, taken) = match model::read_body(request.body, &upstream.got[end..]) {
-            Read::Whole(body, taken) => (body, taken),
-            Read::Unfinished(body) => {
-                client.partial = Some(model::sent(&request, body));
-                return;
+        let to_head = request.method == b"HEAD";
+        let nth = upstream.coming.unwrap_or(client.requests.len());
+        let answer = client.answers.get(nth).copied().unwrap_or(USUAL);
+        let (body, whole) = match model::read_body(request.body, &upstream.got[end..]) {
+            Read::Whole(body, taken) => {
+                // The next one comes only after the answer.
+                let alone = end + taken == upstream.got.len();
+                assert!(
+                    alone || upstream.answered,
+                    "more than a request went upstream"
+                );
+                upstream.got.drain(..end + taken);
+                upstream.spent = upstream.owner.is_none()
+                    && !reference::values(&request.fields, "proxy-authorization").is_empty();
+                (body, true)
             }
+            Read::Unfinished(body) => (body, false),
             Read::Broken(_) => panic!("went upstream: {}", upstream.got.escape_ascii()),
         };
-        assert_eq!(
-            end + taken,
-            upstream.got.len(),
-            "more than a request went upstream"
-        );
-        upstream.got.clear();
-        upstream.spent = !reference::values(&request.fields, "proxy-authorization").is_empty()
-            && upstream.owner.is_none();
-        client.partial = None;
-        let answer = client
-            .answers
-            .get(client.requests.len())
-            .copied()
-            .unwrap_or(USUAL);
-        client.requests.push(model::sent(&request, body));
-        let to_head = request.method == b"HEAD";
+        let got = Got {
+            sent: model::sent(&request, body),
+            whole,
+        };
+        match client.requests.get_mut(nth) {
+            Some(begun) => *begun = got,
+            None => client.requests.push(got),
+        }
+        upstream.coming = Some(nth).filter(|_| !whole);
+        let answers = !upstream.answered && (whole || self.early);
+        upstream.answered = !whole && self.early;
+        if !answers {
+            // The next one may be here already.
+            if whole && !upstream.got.is_empty() {
+                self.serve(which);
+            }
+            return;
+        }
         // What is behind an answer comes with its end: later it would be the next answer.
         for piece in pieces(answer, self.cuts, model::answer_len(answer, to_head)) {
             send(&mut upstream.stream, piece);
@@ -227,42 +267,51 @@ impl Play<'_> {
         }
     }
 
-    /// Waits until everything is as the model says, and checks that no more comes.
+    /// Waits until everything is as the model says, and checks that no more comes. Of early answers the model knows only what
+    /// the server may get at the most.
     fn settle(&mut self) {
-        self.until("what the model says", |play| {
-            play.clients.iter().all(|client| {
-                let expected = &client.expected;
-                let counted = client.requests.len() >= expected.requests.len();
-                counted
-                    && (!expected.closes || client.ended)
-                    && read_answers(&client.got, &expected.answers).is_ok()
-            })
-        });
+        if !self.early {
+            self.until("what the model says", |play| {
+                play.clients.iter().all(|client| {
+                    let expected = &client.expected;
+                    let whole = client.requests.iter().filter(|got| got.whole).count();
+                    let counted = whole >= expected.requests.len();
+                    let ended = !expected.closes || client.ended;
+                    counted && ended && read_answers(&client.got, &expected.answers).is_ok()
+                })
+            });
+        }
         self.front.probe();
-        self.pump();
+        while self.pump() {
+            self.front.probe();
+        }
         for client in &self.clients {
             let expected = &client.expected;
-            assert_eq!(client.requests, expected.requests, "what the server got");
-            if let Some(partial) = &client.partial {
-                let may = expected.partial.as_ref().is_some_and(|may| {
-                    let so_far = may.body.get(..partial.body.len());
-                    so_far == Some(&partial.body[..])
-                        && Sent {
-                            body: may.body.clone(),
-                            ..partial.clone()
-                        } == *may
-                });
+            let may = expected.requests.iter().chain(&expected.partial);
+            let wanted = expected.requests.len();
+            for (nth, (got, may)) in client.requests.iter().zip(may).enumerate() {
                 assert!(
-                    may,
-                    "{partial:?} began to go upstream, but {:?} may",
-                    expected.partial
+                    got.sent.begins(may),
+                    "{got:?} went upstream, but {may:?} may"
+                );
+                let all = nth < wanted && got.sent == *may;
+                // A server that closes with its answer does not see the end of the request.
+                assert!(
+                    all == got.whole || self.early && !got.whole,
+                    "{got:?} of {may:?}"
                 );
             }
-            assert_eq!(read_answers(&client.got, &expected.answers), Ok(()));
-            assert_eq!(
-                client.ended, expected.closes,
-                "the client's connection is closed"
+            let most = wanted + usize::from(expected.partial.is_some());
+            assert!(
+                client.requests.len() <= most,
+                "{:?} went upstream",
+                client.requests
             );
+            if !self.early {
+                assert!(client.requests.len() >= wanted, "requests are missing");
+                assert_eq!(read_answers(&client.got, &expected.answers), Ok(()));
+                assert_eq!(client.ended, expected.closes, "the connection is closed");
+            }
         }
     }
 
@@ -287,7 +336,7 @@ impl Play<'_> {
             self.until("clients that end are ended", |play| {
                 play.clients.iter().all(|client| client.ended)
             });
-            for client in self.clients.drain(..) {
+            for client in self.clients.drain(..).filter(|_| !self.early) {
                 assert_eq!(
                     read_answers(&client.got, &client.expected.answers),
                     Ok(()),
@@ -317,13 +366,12 @@ impl Play<'_> {
             if began.elapsed() > PATIENCE {
                 for client in &self.clients {
                     eprintln!(
-                        "client {}: ended {}, got \"{}\", {:?}\nthe server got {:?} and began {:?}\nexpected {:?}",
+                        "client {}: ended {}, got \"{}\", {:?}\nthe server got {:?}\nexpected {:?}",
                         client.number,
                         client.ended,
                         client.got.escape_ascii(),
                         read_answers(&client.got, &client.expected.answers),
                         client.requests,
-                        client.partial,
                         client.expected
                     );
                 }
@@ -338,6 +386,16 @@ impl Upstream {
     fn is_over(&self) -> bool {
         self.ended || self.closed
     }
+}
+
+fn expanded(part: &[u8]) -> Vec<u8> {
+    let mut pieces = part.splitn(4, |&b| b == EXPANDED);
+    let mut whole = pieces.next().unwrap_or_default().to_vec();
+    for piece in pieces {
+        whole.extend_from_slice(&MUCH);
+        whole.extend_from_slice(piece);
+    }
+    whole
 }
 
 /// Cuts bytes, but not behind the first `whole`.
@@ -398,7 +456,7 @@ fn read_answers(got: &[u8], expected: &[Answer]) -> Result<(), String> {
 fn read_head(bytes: &[u8], to_head: bool) -> Result<(reference::Response, &[u8]), String> {
     let (_, end) = reference::head_end(bytes)
         .ok_or_else(|| format!("no head in \"{}\"", bytes.escape_ascii()))?;
-    let head = reference::response(&bytes[..end], model::RESPONSE, to_head, false);
+    let head = reference::response(&bytes[..end], model::ANY, to_head, false);
     let head = head.ok_or_else(|| format!("not sound: {}", bytes.escape_ascii()))?;
     Ok((head, &bytes[end..]))
 }

@@ -9,16 +9,26 @@ use ntlmfront::http::scan::{HeadScanner, Scan};
 
 use super::super::credentials::scheme;
 use super::super::reference::{self, Body, Chunked, Field, Request, Response, Sizes};
+use super::super::request_head::sizes;
 
-/// No size that an input reaches, but the numbers of fields.
-pub const REQUEST: Sizes = Sizes {
+/// What the front takes from a client, and from a server.
+const REQUEST: HeadLimits = HeadLimits {
     line: 64 << 10,
     total: 64 << 10,
     fields: 100,
+    underscores: false,
 };
-pub const RESPONSE: Sizes = Sizes {
+const RESPONSE: HeadLimits = HeadLimits {
+    total: 128 << 10,
     fields: 200,
     ..REQUEST
+};
+
+/// For what the front sends: it adds something to what it takes.
+pub const ANY: Sizes = Sizes {
+    line: usize::MAX,
+    total: usize::MAX,
+    fields: usize::MAX,
 };
 
 /// What one client's connection has to come to.
@@ -42,6 +52,20 @@ pub struct Sent {
     /// Without those that the front writes.
     pub fields: Vec<Field>,
     pub body: Vec<u8>,
+}
+
+impl Sent {
+    /// Whether this is the other one, as far as its body came.
+    pub fn begins(&self, whole: &Self) -> bool {
+        let head = |sent: &Self| {
+            (
+                sent.method.clone(),
+                sent.target.clone(),
+                sent.fields.clone(),
+            )
+        };
+        head(self) == head(whole) && whole.body.starts_with(&self.body)
+    }
 }
 
 /// An answer as the client gets it.
@@ -92,12 +116,12 @@ pub fn expect<'a>(stream: &[u8], answer: impl Fn(usize) -> &'a [u8]) -> Expected
     while !expected.closes {
         let found = reference::head_end(rest);
         let Some((start, end)) = found else {
-            if is_refused(rest) {
+            if is_refused(rest, &REQUEST) {
                 expected.refuse(None);
             }
             break;
         };
-        let request = reference::request(&rest[start..end], REQUEST, false);
+        let request = reference::request(&rest[start..end], sizes(&REQUEST), false);
         let Some(request) = request.filter(|request| is_sound_path(&request.target)) else {
             expected.refuse(None);
             break;
@@ -210,14 +234,15 @@ fn read_answer(bytes: &[u8], to_head: bool) -> (Vec<u16>, Said) {
     loop {
         let rest = &bytes[at..];
         let Some((start, end)) = reference::head_end(rest) else {
-            let said = if is_refused(rest) {
+            let said = if is_refused(rest, &RESPONSE) {
                 Said::Broken
             } else {
                 Said::Starved
             };
             return (informational, said);
         };
-        let Some(response) = reference::response(&rest[start..end], RESPONSE, to_head, false)
+        let Some(response) =
+            reference::response(&rest[start..end], sizes(&RESPONSE), to_head, false)
         else {
             return (informational, Said::Broken);
         };
@@ -277,8 +302,8 @@ pub fn read_body(body: Body, bytes: &[u8]) -> Read {
     }
 }
 
-fn is_refused(head: &[u8]) -> bool {
-    let scan = HeadScanner::default().scan(head, &HeadLimits::default());
+fn is_refused(head: &[u8], limits: &HeadLimits) -> bool {
+    let scan = HeadScanner::default().scan(head, limits);
     matches!(scan, Scan::Refused(_))
 }
 
