@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::model::{Action, Level, Location, ProxyPass, Return};
 use crate::http::body::BodyReader;
+use crate::http::proxy_header;
 use crate::http::refusal::Refusal;
 use crate::http::request::shown_line;
 use crate::http::scan::{HeadScanner, Scan};
@@ -17,7 +18,6 @@ use crate::pin::{Credentials, EndReason, GroupId, Limits, Pinned, Pins, State};
 use super::answer::Body;
 use super::forward::{Finished, Forward};
 use super::limits::Limited;
-use super::proxy_header;
 use super::relay::HEAD_BYTES;
 use super::request::{ClientRef, Connection, Request};
 use super::route::{Routed, returned, route};

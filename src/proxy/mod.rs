@@ -15,7 +15,6 @@ mod forward;
 mod limits;
 mod logins;
 mod logs;
-mod proxy_header;
 mod relay;
 mod request;
 mod response;
