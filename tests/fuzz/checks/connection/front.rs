@@ -42,6 +42,8 @@ impl Front {
         let locations = config.http.locations.len();
         let log = Arc::new(ErrorLog::default());
         let deployment = Arc::new(Deployment {
+            zones: Vec::new(),
+            logins: None,
             config,
             error_logs: vec![Arc::clone(&log); locations],
             access_logs: vec![Vec::new(); locations],
