@@ -1,5 +1,6 @@
 //! A connected stream socket.
 
+use std::cell::Cell;
 use std::future::{Future as _, poll_fn};
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, Shutdown, SocketAddr};
@@ -28,6 +29,8 @@ pub struct Socket {
     watch: Watch,
     // The only descriptor of its kernel file, so that closing it ends what the driver has about it.
     socket: socket2::Socket,
+    /// The close is to be a reset.
+    resets: Cell<bool>,
 }
 
 /// What is waiting in a socket's receive queue.
@@ -47,6 +50,7 @@ impl Socket {
         Ok(Self {
             watch: Watch::new(socket.as_fd())?,
             socket,
+            resets: Cell::new(false),
         })
     }
 
@@ -296,6 +300,7 @@ impl Socket {
     pub fn reset_on_close(&self) {
         self.forget_unsent();
         let _ = self.socket.set_linger(Some(Duration::ZERO));
+        self.resets.set(true);
     }
 
     /// `TCP_NODELAY`; no effect on a unix socket.
@@ -313,7 +318,11 @@ impl Socket {
         };
         let socket = self.socket.try_clone()?;
         let watch = self.watch.move_to(socket.as_fd())?;
-        let socket = Self { watch, socket };
+        let socket = Self {
+            watch,
+            socket,
+            resets: Cell::new(false),
+        };
         spawn(async move {
             let mut patience = std::pin::pin!(sleep(LAST_BYTES));
             poll_fn(|cx| match socket.poll_writable(cx) {
@@ -340,7 +349,12 @@ impl Drop for Socket {
         }
         // A ring's armed poll entries keep the kernel's file alive, so that closing the descriptor alone would send no FIN.
         // Shutting down does, and completes them.
-        let _ = SockRef::from(&self.socket).shutdown(Shutdown::Both);
+        // Not the sending side of one that is to be reset: the peer would see the end that it says before the reset.
+        let which = match self.resets.get() {
+            true => Shutdown::Read,
+            false => Shutdown::Both,
+        };
+        let _ = SockRef::from(&self.socket).shutdown(which);
     }
 }
 

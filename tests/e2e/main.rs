@@ -22,6 +22,7 @@ mod last_bytes;
 mod limits;
 mod logs;
 mod messages;
+mod old_clients;
 mod pins;
 mod process;
 mod proxying;
