@@ -30,6 +30,18 @@ pub(crate) enum Kind {
 }
 
 impl Case {
+    /// The same request with a first line that every parser takes: what follows it is what is in question then.
+    pub(crate) fn tamed(&self) -> Self {
+        let mut tamed = self.clone();
+        if let Some(first) = tamed.expected.first_mut() {
+            let line = first.method.len() + 1 + first.target.len();
+            first.method = b"POST".to_vec();
+            first.target = b"/tamed".to_vec();
+            tamed.bytes.splice(..line, b"POST /tamed".iter().copied());
+        }
+        tamed
+    }
+
     /// For a person who has to find out what went wrong.
     pub(crate) fn describe(&self) -> String {
         let mut text = format!("exchange {}\n", self.number);

@@ -58,7 +58,16 @@ pub(crate) fn excuse(who: &str, case: &Case, view: &View) -> Option<&'static str
                 .any(|known| known.as_bytes() == method);
             (!known).then_some("method that is not registered")
         }
-        "h11" if error == "illegal request line" => target
+        "llhttp" if error.starts_with("HPE_INVALID_URL") => target
+            .iter()
+            .any(|b| *b > 0x7e)
+            .then_some("byte above 0x7e in the target"),
+        // RFC 3986 has none of these in a target, browsers send some of them.
+        "hyper" if error == "invalid URI" => target
+            .iter()
+            .any(|b| *b > 0x7e || b"\"<>\\^`{|}".contains(b))
+            .then_some("byte in the target that no URI has"),
+        "h11" if error.starts_with("illegal request line") => target
             .iter()
             .any(|b| !(0x21..=0x7e).contains(b))
             .then_some("byte above 0x7e in the target"),

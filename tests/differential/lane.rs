@@ -31,6 +31,7 @@ pub(crate) struct Client {
     pub(crate) bytes: Vec<u8>,
     pub(crate) end: Option<End>,
     finished: bool,
+    exchanges: u64,
 }
 
 /// How a connection ended.
@@ -49,6 +50,8 @@ pub(crate) struct Origin {
     pub(crate) cause: Arc<[u8]>,
     /// 100 was sent for what is there.
     pub(crate) continued: bool,
+    /// The response of this exchange was sent on it.
+    pub(crate) has_answered: bool,
     pub(crate) end: Option<End>,
     finished: bool,
 }
@@ -92,7 +95,12 @@ impl Lane {
             }
         }
         let front = self.front;
-        Ok(self.client.get_or_insert_with(|| Client::connect(front)))
+        for origin in &mut self.origins {
+            origin.has_answered = false;
+        }
+        let client = self.client.get_or_insert_with(|| Client::connect(front));
+        client.exchanges += 1;
+        Ok(client)
     }
 
     /// The client, after [`Lane::begin`].
@@ -178,7 +186,13 @@ impl Client {
             bytes: Vec::new(),
             end: None,
             finished: false,
+            exchanges: 0,
         }
+    }
+
+    /// Whether this is the first exchange on its connection.
+    pub(crate) fn is_new(&self) -> bool {
+        self.exchanges == 1
     }
 
     /// Sends all of it, unless the front does not want it: then its answer says why.
@@ -207,6 +221,7 @@ impl Origin {
             bytes: Vec::new(),
             cause: Arc::default(),
             continued: false,
+            has_answered: false,
             end: None,
             finished: false,
         }

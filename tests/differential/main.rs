@@ -183,7 +183,7 @@ fn requests_are_the_same_to_everybody() {
     let mut refusals = refusals(&front);
     refusals.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
     println!(
-        "requests: {} messages sent, {} accepted, {} refused, {} never complete; {} requests compared, {} of them cut; \
+        "requests: {} messages sent, {} accepted, {} refused, {} never complete; {} requests compared, {} of them cut, {} again with a plain first line; \
          0 disagreements; excused: {:?}; refused: {:?}; {:.1} s",
         total(|counts| counts.messages),
         total(|counts| counts.accepted),
@@ -191,6 +191,7 @@ fn requests_are_the_same_to_everybody() {
         total(|counts| counts.incomplete),
         tally.cases,
         tally.cut,
+        tally.tamed,
         tally.excused,
         refusals,
         begun.elapsed().as_secs_f64(),

@@ -37,8 +37,8 @@ pub(crate) struct Requests<'a> {
 struct Exchange {
     /// The requests that arrived whole, by the number in their answer.
     arrived: Vec<(u64, Message)>,
-    /// How many of them the client saw answered.
-    answered: usize,
+    /// Those of them that the client saw answered, in order.
+    answered: Vec<u64>,
     /// The status of the front's own answer.
     refusal: Option<Vec<u8>>,
     /// The request behind everything was answered: the connection is in order.
@@ -57,8 +57,10 @@ impl Requests<'_> {
             bytes.extend_from_slice(format!("GET {fin} HTTP/1.1\r\nHost: fin\r\n\r\n").as_bytes());
         }
         let cause: Arc<[u8]> = bytes.into();
+        let was_new;
         match self.lane.begin() {
             Ok(client) => {
+                was_new = client.is_new();
                 let (first, second) = cause.split_at(sent.cut.min(cause.len()));
                 client.send(first);
                 client.send(second);
@@ -92,8 +94,11 @@ impl Requests<'_> {
                 break;
             }
             let in_order = match &sent.meant {
-                Meant::Requests(meant) => seen.answered == meant.len(),
-                _ => seen.fin && seen.answered == seen.arrived.len(),
+                Meant::Requests(meant) => seen.answered.len() == meant.len(),
+                _ => {
+                    seen.fin
+                        && seen.answered.last() == seen.arrived.last().map(|(number, _)| number)
+                }
             };
             if in_order && !seen.closes {
                 break;
@@ -121,7 +126,7 @@ impl Requests<'_> {
                 self.serve(number, fin.as_bytes(), &mut seen);
             }
         }
-        self.judge(number, sent, &cause, &seen);
+        self.judge(number, sent, &cause, &seen, was_new);
     }
 
     /// Answers what has arrived whole, and takes it down.
@@ -211,12 +216,20 @@ impl Requests<'_> {
             seen.closes = head.closes();
             let len = from + head.len();
             client.bytes.drain(..len);
-            match seen.arrived.get(seen.answered) {
-                Some((number, _)) if number.to_string().as_bytes() == arrived => seen.answered += 1,
-                other => {
-                    let shown = arrived.escape_ascii();
+            // Some may stand between them that arrived for a client that had left.
+            let number = std::str::from_utf8(&arrived)
+                .ok()
+                .and_then(|text| text.parse().ok());
+            let is_known = |number: &u64| seen.arrived.iter().any(|(known, _)| known == number);
+            match number.filter(is_known) {
+                Some(number) if seen.answered.last().is_none_or(|last| *last < number) => {
+                    seen.answered.push(number)
+                }
+                _ => {
                     return Err(format!(
-                        "an answer to request {shown} where {other:?} was next"
+                        "the answer to request {}, after {:?}",
+                        arrived.escape_ascii(),
+                        seen.answered
                     ));
                 }
             }
@@ -224,13 +237,23 @@ impl Requests<'_> {
         Ok(())
     }
 
-    fn judge(&mut self, number: u64, sent: &Sent, cause: &Arc<[u8]>, seen: &Exchange) {
+    fn judge(
+        &mut self,
+        number: u64,
+        sent: &Sent,
+        cause: &Arc<[u8]>,
+        seen: &Exchange,
+        was_new: bool,
+    ) {
         match (&seen.refusal, &*seen.arrived) {
             (Some(_), _) => self.counts.refused += 1,
             (None, []) => self.counts.incomplete += 1,
             _ => self.counts.accepted += 1,
         }
-        let arrived: Vec<_> = seen.arrived.iter().map(|(_, message)| message).collect();
+        // What an earlier client's connection left may arrive while this one's is new.
+        let is_ours = |number: &u64| !was_new || seen.answered.contains(number);
+        let arrived = seen.arrived.iter().filter(|(number, _)| is_ours(number));
+        let arrived: Vec<_> = arrived.map(|(_, message)| message).collect();
         match &sent.meant {
             Meant::Requests(meant) => {
                 if let Some(status) = &seen.refusal {
@@ -241,7 +264,7 @@ impl Requests<'_> {
                         &format!("a valid request was refused with {shown}"),
                     );
                 } else if arrived != meant.iter().collect::<Vec<_>>()
-                    || seen.answered != meant.len()
+                    || seen.answered.len() != meant.len()
                 {
                     let text = format!("meant were {meant:?}, but the server got {arrived:?}");
                     self.fail(number, cause, &text);

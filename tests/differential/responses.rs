@@ -5,7 +5,7 @@ use std::sync::mpsc::SyncSender;
 
 use crate::answers::{Answer, Meant};
 use crate::case::{Case, Kind};
-use crate::lane::{End, Lane, Waited};
+use crate::lane::{End, Lane, Origin, Waited};
 use crate::message::{self, Head, Message, Read};
 use crate::verify::{BATCH, Failures};
 
@@ -63,11 +63,14 @@ impl Responses<'_> {
             match self.lane.wait(deadline, &cause) {
                 Waited::Something => {}
                 // What is incomplete has to be told to be.
-                Waited::Nothing => self
-                    .lane
-                    .origins
-                    .iter_mut()
-                    .for_each(|origin| origin.finish()),
+                Waited::Nothing => {
+                    let answered = self
+                        .lane
+                        .origins
+                        .iter_mut()
+                        .filter(|origin| origin.has_answered);
+                    answered.for_each(Origin::finish);
+                }
                 Waited::Hung => {
                     let shown = self.lane.client().bytes.escape_ascii().to_string();
                     self.fail(number, &cause, &format!("no end after {shown}"));
@@ -114,6 +117,7 @@ impl Responses<'_> {
                 let (first, second) = answer.bytes.split_at(answer.cut);
                 origin.send(first);
                 origin.send(second);
+                origin.has_answered = true;
                 if answer.closes {
                     origin.finish();
                 }
