@@ -2,7 +2,7 @@
 //! against the message itself, so that a parser that stops for another reason is a failure.
 
 use crate::case::{Case, Kind};
-use crate::message::View;
+use crate::message::{Head, View};
 
 /// Methods that llhttp knows for HTTP, which are all that it takes.
 const LLHTTP_METHODS: &[&str] = &[
@@ -43,6 +43,16 @@ const LLHTTP_METHODS: &[&str] = &[
     "UNSUBSCRIBE",
 ];
 
+/// Fields, not of framing, that nginx takes once; others make a list of them, or take the first or the last.
+const NGINX_TAKES_ONCE: &[&str] = &[
+    "if-modified-since",
+    "if-unmodified-since",
+    "if-match",
+    "if-none-match",
+    "content-range",
+    "if-range",
+];
+
 /// Why a parser may have refused a case, if it refused its first message and may.
 pub(crate) fn excuse(who: &str, case: &Case, view: &View) -> Option<&'static str> {
     let error = view.error.as_deref()?;
@@ -77,6 +87,8 @@ pub(crate) fn excuse(who: &str, case: &Case, view: &View) -> Option<&'static str
                 Some("method with other bytes than A-Z, _ and -")
             } else if target == b"*" {
                 Some("the target *")
+            } else if has_repeated_field(&case.bytes) {
+                Some("field that it takes once")
             } else {
                 None
             }
@@ -84,4 +96,13 @@ pub(crate) fn excuse(who: &str, case: &Case, view: &View) -> Option<&'static str
         "nginx" if error == "405" => (method == b"TRACE").then_some("TRACE"),
         _ => None,
     }
+}
+
+fn has_repeated_field(bytes: &[u8]) -> bool {
+    let Ok(Some(head)) = Head::of(bytes) else {
+        return false;
+    };
+    NGINX_TAKES_ONCE
+        .iter()
+        .any(|name| head.all(name).count() > 1)
 }
