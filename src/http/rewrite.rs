@@ -277,7 +277,15 @@ fn fields(
         }
         let frames = framed && field.known == Name::ContentLength;
         if frames || !left_out(field.name.of(buffer)) {
-            out.head(field.line);
+            // Some readers take only spaces for blanks there, and would have no length.
+            if field.known == Name::ContentLength && field.line.of(buffer).contains(&b'\t') {
+                out.head(field.name);
+                out.constant(b": ");
+                out.head(field.value);
+                out.constant(b"\r\n");
+            } else {
+                out.head(field.line);
+            }
         }
     }
 }

@@ -257,6 +257,7 @@ impl Exchange<'_> {
             upgrade: request.head.upgrade.is_some() && self.passes_upgrade(request),
         };
         let mut clean = true;
+        let mut has_host = false;
         rewrite::request(
             out,
             &request.head,
@@ -277,6 +278,13 @@ impl Exchange<'_> {
                     {
                         lines.truncate(start);
                     }
+                    has_host |= lines.len() > start && name.eq_ignore_ascii_case("host");
+                }
+                // RFC 9112 section 3.2: there is one in 1.1, also for a client of 1.0 that named no host.
+                if let (false, Some(group)) = (has_host, &request.group) {
+                    lines.extend_from_slice(b"Host: ");
+                    lines.extend_from_slice(group.proxy_host.as_bytes());
+                    lines.extend_from_slice(b"\r\n");
                 }
             },
         );

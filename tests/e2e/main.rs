@@ -27,6 +27,7 @@ mod limit_req;
 mod limits;
 mod logs;
 mod messages;
+mod old_clients;
 mod pins;
 mod process;
 mod proxying;

@@ -130,6 +130,13 @@ fn rules_10_18_19_requests_go_on() {
         ),
         // framing (rule 24): a length as it came, even if the configuration would set it; chunked is ours
         (
+            "POST / HTTP/1.1\r\nHost: c\r\nContent-Length:\t5 \t\r\nA:\tb\r\n\r\n",
+            "",
+            "",
+            "POST / HTTP/1.1\r\nContent-Length: 5\r\nA:\tb\r\n\r\n",
+            7,
+        ),
+        (
             "POST / HTTP/1.1\r\nHost: c\r\nContent-Length: 5\r\n\r\n",
             "content-length",
             "",
