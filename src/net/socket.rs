@@ -353,12 +353,7 @@ impl Drop for Socket {
         }
         // A ring's armed poll entries keep the kernel's file alive, so that closing the descriptor alone would send no FIN.
         // Shutting down does, and completes them.
-        // Not the sending side of one that is to be reset: the peer would see the end that it says before the reset.
-        let which = match self.resets.get() {
-            true => Shutdown::Read,
-            false => Shutdown::Both,
-        };
-        let _ = SockRef::from(&self.socket).shutdown(which);
+        let _ = SockRef::from(&self.socket).shutdown(Shutdown::Both);
     }
 }
 

@@ -384,13 +384,7 @@ impl Forward<'_> {
                 self.client.note_left(request);
                 Finished::Close
             }
-            Failed::Cut => {
-                // Where the close is the body's end, one in order would make a part of it look like all (rule 34).
-                if request.ends_with_close() {
-                    self.client.socket.reset_on_close();
-                }
-                Finished::Close
-            }
+            Failed::Cut => Finished::Close,
             Failed::Upstream(failure) => Finished::Answer(failure.status()),
             Failed::Body(error) => self.body_failed(request, error),
         }

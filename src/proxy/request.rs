@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 use crate::balance::PeerIndex;
 use crate::config::model::{LocationIndex, ServerIndex};
 use crate::http::body::BodyReader;
-use crate::http::head::{Framing, Version};
+use crate::http::head::Framing;
 use crate::http::request::{RequestHead, shown_line};
 use crate::http::response::ResponseHead;
 use crate::http::rewrite::Rewrite;
@@ -259,15 +259,6 @@ impl Request {
             attempt.response_ms = Some(attempt.ms_until(now));
             attempt.body_received += body;
             attempt.received += body;
-        }
-    }
-
-    /// Whether the close of its connection is what tells the client where the body ends.
-    pub(super) fn ends_with_close(&self) -> bool {
-        match self.response().head.framing {
-            Framing::UntilClose => true,
-            Framing::Chunked => self.head.version == Version::Http10,
-            Framing::None | Framing::Length(_) => false,
         }
     }
 
