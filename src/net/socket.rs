@@ -1,5 +1,6 @@
 //! A connected stream socket.
 
+use std::cell::Cell;
 use std::future::{Future as _, poll_fn};
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, Shutdown, SocketAddr};
@@ -26,6 +27,8 @@ const LAST_BYTES: Duration = Duration::from_secs(60);
 pub struct Socket {
     // Before the descriptor that it watches.
     watch: Watch,
+    /// Its end is a reset.
+    resets: Cell<bool>,
     // The only descriptor of its kernel file, so that closing it ends what the driver has about it.
     socket: socket2::Socket,
 }
@@ -46,6 +49,7 @@ impl Socket {
     pub(super) fn connected(socket: socket2::Socket) -> io::Result<Self> {
         Ok(Self {
             watch: Watch::new(socket.as_fd())?,
+            resets: Cell::new(false),
             socket,
         })
     }
@@ -292,10 +296,28 @@ impl Socket {
         self.watch.forget_left();
     }
 
-    /// Makes the close a reset, as nginx does for `return 444` and timed out connections with data unsent.
+    /// Makes the close a reset without an end of the stream before it, as nginx does for `return 444` and timed out connections
+    /// with data unsent.
     pub fn reset_on_close(&self) {
         self.forget_unsent();
-        let _ = self.socket.set_linger(Some(Duration::ZERO));
+        self.resets.set(true);
+    }
+
+    /// Resets the connection at once, also where a driver's entries keep the kernel's file alive: a shutdown before a close
+    /// without lingering would be an end of the stream, which the peer may find before the reset that follows. False if it
+    /// cannot be reset, as a unix socket.
+    #[allow(unsafe_code)]
+    fn reset(&self) -> bool {
+        let nobody = libc::sockaddr {
+            sa_family: libc::AF_UNSPEC as libc::sa_family_t,
+            sa_data: [0; 14],
+        };
+        // connect(2): "dissolve the association by connecting to an address with sa_family AF_UNSPEC".
+        // SAFETY: the kernel reads as many bytes as it is told, which `nobody` has, during the call.
+        unsafe {
+            let len = size_of::<libc::sockaddr>() as libc::socklen_t;
+            libc::connect(self.as_raw_fd(), &raw const nobody, len) == 0
+        }
     }
 
     /// `TCP_NODELAY`; no effect on a unix socket.
@@ -313,7 +335,11 @@ impl Socket {
         };
         let socket = self.socket.try_clone()?;
         let watch = self.watch.move_to(socket.as_fd())?;
-        let socket = Self { watch, socket };
+        let socket = Self {
+            watch,
+            resets: Cell::new(false),
+            socket,
+        };
         spawn(async move {
             let mut patience = std::pin::pin!(sleep(LAST_BYTES));
             poll_fn(|cx| match socket.poll_writable(cx) {
@@ -336,6 +362,9 @@ impl Socket {
 impl Drop for Socket {
     fn drop(&mut self) {
         if !self.settle() && self.send_last_bytes().is_ok() {
+            return;
+        }
+        if self.resets.get() && self.reset() {
             return;
         }
         // A ring's armed poll entries keep the kernel's file alive, so that closing the descriptor alone would send no FIN.

@@ -111,6 +111,7 @@ impl Exchange<'_> {
             match result {
                 // An answer that has begun can only be cut, whoever is to blame.
                 Err(Failed::Body(_) | Failed::Upstream(_)) if request.status != 0 => {
+                    self.break_off(request);
                     Err(Failed::Cut)
                 }
                 result => result,

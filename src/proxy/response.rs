@@ -381,14 +381,9 @@ impl Exchange<'_> {
     /// Whether the client connection may take another request after this response.
     fn client_reusable(&self, request: &Request) -> bool {
         let response = &request.response().head;
-        let framed = match response.framing {
-            Framing::UntilClose => false,
-            Framing::Chunked => request.head.version == Version::Http11,
-            Framing::None | Framing::Length(_) => true,
-        };
         // A server that ends a pin's connection with this answer ends the client's too, as it would without a front.
         let login_ends = self.pinned && !response.keep_alive && !self.other_pins;
-        framed && request.may_keep && !login_ends && !self.client.slot.is_draining()
+        is_framed(request) && request.may_keep && !login_ends && !self.client.slot.is_draining()
     }
 
     /// Prepares the final response head that goes to the client.
@@ -419,8 +414,16 @@ impl Exchange<'_> {
         (response.rewrite, response.written) = (out, true);
     }
 
+    /// Breaks an answer off that has begun. Where the client would take a close for the end of the body, it is a reset (rule 34).
+    pub(super) fn break_off(&self, request: &Request) {
+        if !is_framed(request) {
+            self.client.socket.reset_on_close();
+        }
+    }
+
     /// Reports a response that could not be relayed to its end.
     fn cut(&self, request: &Request, error: RelayError) -> Failed {
+        self.break_off(request);
         let log = |level, message| self.client.log(level, request, message);
         match error {
             RelayError::Sink(_) => return Failed::ClientGone,
@@ -457,6 +460,15 @@ impl Exchange<'_> {
             RelayError::TooLarge => {}
         }
         Failed::Cut
+    }
+}
+
+/// Whether the client knows without a close where the response's body ends.
+fn is_framed(request: &Request) -> bool {
+    match request.response().head.framing {
+        Framing::UntilClose => false,
+        Framing::Chunked => request.head.version == Version::Http11,
+        Framing::None | Framing::Length(_) => true,
     }
 }
 
