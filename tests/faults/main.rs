@@ -5,6 +5,7 @@
 //! `FAULTS_RUNS` says how often each cell is carried out: `FAULTS_RUNS=50 cargo test --test faults -- --nocapture`
 //! prints what `docs/security.md` has of it. `FAULTS_ONLY` takes the cells of the table whose name has its text in it.
 
+mod environment;
 #[allow(dead_code)]
 #[path = "../e2e/front.rs"]
 mod front;
@@ -18,6 +19,7 @@ mod scene;
 mod stages;
 mod table;
 mod witness;
+mod world;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

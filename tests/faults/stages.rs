@@ -16,8 +16,9 @@ use crate::witness::Witnesses;
 /// Runs at the same time.
 const LANES: usize = 25;
 
-/// What memory may grow by in all runs after the first, in bytes: that of allocators, not of runs.
-const GROWTH_BYTES: usize = 4 << 20;
+/// What memory may grow by in all runs after the first, in bytes, however many there are: buffers that are touched when they are
+/// needed (a ring's are 2 MiB for each of two workers) and those of the allocator.
+const GROWTH_BYTES: usize = 8 << 20;
 
 static USERS: LazyLock<[User; 2]> = LazyLock::new(|| {
     [
