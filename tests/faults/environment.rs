@@ -167,7 +167,7 @@ fn without_room_for_the_log() {
             bob.is_bob();
             eventually("lines come again", || {
                 let text = std::fs::read_to_string(&logs[0]).unwrap_or_default();
-                text.contains("GET /whoami").then_some(())
+                text.contains("GET /mail/whoami").then_some(())
             });
         },
     );

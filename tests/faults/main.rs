@@ -5,6 +5,7 @@
 //! `FAULTS_RUNS` says how often each cell is carried out: `FAULTS_RUNS=50 cargo test --test faults -- --nocapture`
 //! prints what `docs/security.md` has of it. `FAULTS_ONLY` takes the cells of the table whose name has its text in it.
 
+mod crowds;
 mod environment;
 #[allow(dead_code)]
 #[path = "../e2e/front.rs"]

@@ -17,41 +17,44 @@ const BODY_BYTES: usize = 3_000_000;
 /// A front before one server, with witnesses, and what was seen so far.
 pub(crate) struct World {
     pub(crate) front: Front,
-    pub(crate) origin: Origin,
+    /// The witnesses' server, and everybody else's.
+    _origins: [Origin; 2],
     witnesses: Witnesses,
-    workers: u64,
     sockets: usize,
     resident: Option<usize>,
     lines: Vec<Line>,
 }
 
 impl World {
-    /// `main` stands in the main context, `http` and `server` in those blocks; requests that nobody else takes go to the
-    /// origin, in the group `mail`.
+    /// `main` stands in the main context, `http` and `server` in those blocks; `/mail/` leads to a server, and what
+    /// nobody else takes to another one, which the witnesses ask.
     pub(crate) fn start(workers: u64, main: &str, http: &str, server: &str) -> Self {
-        let origin = Origin::start(OriginOptions::default()).expect("the origin starts");
+        let start = || Origin::start(OriginOptions::default()).expect("an origin");
+        let origins = [start(), start()];
         let http = format!(
             "client_max_body_size 0;
              keepalive_requests 1000000000;
-             upstream mail {{ server {}; ntlm 10000; ntlm_requests 1000000000; keepalive 0; }}
+             upstream witness {{ server {}; ntlm; ntlm_requests 1000000000; keepalive 0; }}
+             upstream mail {{ server {}; ntlm; keepalive 0; }}
              {http}
              server {{
                  listen 127.0.0.1:0;
                  {server}
-                 location / {{ proxy_pass http://mail; add_header X-Client $connection; }}
+                 location / {{ proxy_pass http://witness; add_header X-Client $connection; }}
+                 location /mail/ {{ proxy_pass http://mail/; }}
              }}",
-            origin.addr()
+            origins[0].addr(),
+            origins[1].addr(),
         );
         let front = Front::start_main(&format!("worker_processes {workers};\n{main}"), &http);
         let sockets = front.sockets();
-        let witnesses = Witnesses::on(front.addr(0), origin.addr(), workers);
+        let witnesses = Witnesses::on(front.addr(0), origins[0].addr(), workers);
         Self {
             // Each witness has a connection, and a login behind it.
             sockets: sockets + 2 * workers as usize,
             front,
-            origin,
+            _origins: origins,
             witnesses,
-            workers,
             resident: None,
             lines: Vec::new(),
         }
@@ -105,7 +108,6 @@ impl World {
         self.witnesses.finish();
         summary.print(what);
         summary.judge();
-        assert!(self.workers > 0);
     }
 
     /// A client of the front.
@@ -150,7 +152,7 @@ impl LoggedIn {
                 .expect("the front accepts");
             let bob = User::new("EXAMPLE", "bob", "builder");
             let answer = connection
-                .login_ntlm("/whoami", &bob)
+                .login_ntlm("/mail/whoami", &bob)
                 .await
                 .expect("a login");
             assert_eq!(answer.text(), "EXAMPLE\\bob");
@@ -165,7 +167,7 @@ impl LoggedIn {
     /// Is still who he is.
     #[track_caller]
     pub(crate) fn is_bob(&mut self) {
-        let answer = self.runtime.block_on(self.connection.get("/whoami"));
+        let answer = self.runtime.block_on(self.connection.get("/mail/whoami"));
         assert_eq!(
             answer.expect("an answer").text(),
             "EXAMPLE\\bob",
@@ -179,9 +181,9 @@ impl LoggedIn {
         let body = alphabet(BODY_BYTES);
         let answer = self
             .runtime
-            .block_on(self.connection.get(&format!("/bytes/{BODY_BYTES}")));
+            .block_on(self.connection.get(&format!("/mail/bytes/{BODY_BYTES}")));
         assert_same(&answer.expect("an answer").body, &body, "down");
-        let request = self.connection.request("POST", "/echo", &[], &body);
+        let request = self.connection.request("POST", "/mail/echo", &[], &body);
         let answer = self.runtime.block_on(request).expect("an answer").text();
         assert!(
             answer.contains(&format!("body-bytes: {BODY_BYTES}")),
