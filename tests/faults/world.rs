@@ -35,7 +35,7 @@ impl World {
             "client_max_body_size 0;
              keepalive_requests 1000000000;
              upstream witness {{ server {}; ntlm; ntlm_requests 1000000000; keepalive 0; }}
-             upstream mail {{ server {}; ntlm; keepalive 0; }}
+             upstream mail {{ server {}; ntlm; ntlm_requests 1000000000; keepalive 0; }}
              {http}
              server {{
                  listen 127.0.0.1:0;
