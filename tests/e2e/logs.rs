@@ -123,7 +123,7 @@ fn each_log_takes_its_levels_and_each_server_its_log() {
 #[test]
 fn no_line_is_lost_when_logs_are_moved_away() {
     let front = Front::start(
-        "log_format path $request_uri; access_log logs/access.log path;
+        "log_format path $request_uri; access_log logs/access.log path; keepalive_requests 1000000000;
          server { listen 127.0.0.1:0; location / { return 204; } }",
     );
     let log = front.path().join("logs/access.log");
