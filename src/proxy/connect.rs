@@ -61,8 +61,10 @@ impl Forward<'_> {
                 Err(Failed::Upstream(failure)) => failure,
                 Err(failed) => return Err(failed),
             };
-            self.client.worker.counters.upstream_failed.add(1);
-            let disabled = servers.balancer.borrow_mut().failed(peer, now());
+            let disabled = !failure.is_ours() && {
+                self.client.worker.counters.upstream_failed.add(1);
+                servers.balancer.borrow_mut().failed(peer, now())
+            };
             self.log_failure(request, &failure, disabled);
             if let Some(attempt) = request.attempts.last_mut() {
                 attempt.status = failure.status();
@@ -93,7 +95,7 @@ impl Forward<'_> {
             return Err(Failed::Upstream(UpstreamFailure::Full));
         }
         let upstream = Upstream::connect(group, servers, peer, bind, proxy.socket_keepalive, began)
-            .map_err(|error| Failed::Upstream(UpstreamFailure::Connect(error)))?;
+            .map_err(|error| Failed::Upstream(UpstreamFailure::open(error)))?;
         let wait = self
             .client
             .slot

@@ -46,6 +46,8 @@ pub(super) enum UpstreamFailure {
     NoneLive,
     /// The worker has as many connections as it may.
     Full,
+    /// No descriptors or memory are left for another connection.
+    Exhausted(io::Error),
     Connect(io::Error),
     ConnectTimedOut,
     Send(io::Error),
@@ -66,7 +68,7 @@ impl UpstreamFailure {
         match self {
             Self::ConnectTimedOut | Self::SendTimedOut | Self::ReadTimedOut => 504,
             Self::Status(status) => *status,
-            Self::Full => 500,
+            Self::Full | Self::Exhausted(_) => 500,
             Self::NoneLive
             | Self::Connect(_)
             | Self::Send(_)
@@ -75,6 +77,21 @@ impl UpstreamFailure {
             | Self::InvalidHead(_)
             | Self::InvalidBody(_) => 502,
         }
+    }
+
+    /// A connection that could not be opened: the server's fault, or ours.
+    pub(super) fn open(error: io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS) => {
+                Self::Exhausted(error)
+            }
+            _ => Self::Connect(error),
+        }
+    }
+
+    /// Whether the front lacks something, which says nothing about the server.
+    pub(super) fn is_ours(&self) -> bool {
+        matches!(self, Self::Full | Self::Exhausted(_))
     }
 
     /// The connection broke before the first byte of an answer.
@@ -111,6 +128,10 @@ impl fmt::Display for UpstreamFailure {
             Self::NoneLive => f.write_str("no live upstreams while connecting to upstream"),
             Self::Full => {
                 f.write_str("worker_connections are not enough while connecting to upstream")
+            }
+            Self::Exhausted(error) => {
+                let cause = Cause::from(error);
+                write!(f, "socket() failed ({cause}) while connecting to upstream")
             }
             Self::Connect(error) => {
                 let cause = Cause::from(error);

@@ -435,15 +435,20 @@ impl Exchange<'_> {
 
     /// Reports a response that could not be relayed to its end.
     fn cut(&self, request: &Request, error: RelayError) -> Failed {
+        self.break_off(request);
         let log = |level, message| self.client.log(level, request, message);
         match error {
             RelayError::Sink(_) => return Failed::ClientGone,
-            RelayError::SinkTimedOut => log(
-                Level::Info,
-                format_args!(
-                    "client timed out (110: Connection timed out) while sending to client"
-                ),
-            ),
+            RelayError::SinkTimedOut => {
+                // It had its time for what was taken over for it, too.
+                self.client.socket.forget_unsent();
+                log(
+                    Level::Info,
+                    format_args!(
+                        "client timed out (110: Connection timed out) while sending to client"
+                    ),
+                );
+            }
             RelayError::CutShort => log(
                 Level::Error,
                 format_args!("upstream prematurely closed connection while reading upstream"),

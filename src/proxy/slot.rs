@@ -31,6 +31,9 @@ pub(super) enum Timer {
 
 const TIMERS: usize = 5;
 
+/// Connections whose time is over that are woken at once: each may have much to close, and others wait for it.
+const WOKEN_AT_ONCE: usize = 16;
+
 /// A wait took too long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TimedOut;
@@ -166,7 +169,8 @@ impl Slot {
         self.wake();
     }
 
-    fn sweep(&self, now_ms: u64) {
+    /// True if a wait of it is over.
+    fn sweep(&self, now_ms: u64) -> bool {
         let mut woken = false;
         for (i, deadline) in self.deadlines.iter().enumerate() {
             let at = deadline.get();
@@ -179,6 +183,7 @@ impl Slot {
         if woken {
             self.wake();
         }
+        woken
     }
 
     fn wake(&self) {
@@ -295,13 +300,22 @@ impl Slots {
         }
     }
 
-    /// Wakes every task whose time has come.
-    pub(super) fn sweep(&self, now: Instant) {
+    /// Wakes tasks whose time has come, a few of them: those from place `from` on. Returns where to go on once the others had
+    /// their turn, unless that was all.
+    pub(super) fn sweep(&self, now: Instant, from: usize) -> Option<usize> {
         let now_ms = u64::try_from(now.saturating_duration_since(self.epoch).as_millis())
             .unwrap_or(u64::MAX);
-        for (_, (_, slot)) in &*self.slots.borrow() {
-            slot.sweep(now_ms);
+        let slots = self.slots.borrow();
+        let mut woken = 0;
+        for index in from..slots.capacity() {
+            if woken == WOKEN_AT_ONCE {
+                return Some(index);
+            }
+            woken += slots
+                .get(index)
+                .map_or(0, |(_, slot)| usize::from(slot.sweep(now_ms)));
         }
+        None
     }
 
     /// Tells every connection to end after what it is doing.

@@ -370,7 +370,11 @@ impl Worker {
             let pause = sweep_interval(self.settings.borrow().config());
             net::sleep(pause).await;
             let now = now();
-            self.slots.sweep(now);
+            let mut next = self.slots.sweep(now, 0);
+            while let Some(from) = next {
+                net::give_way().await;
+                next = self.slots.sweep(now, from);
+            }
             self.free_spare_requests();
             let groups: Vec<Rc<Group>> = self.groups.borrow().values().cloned().collect();
             for group in &groups {

@@ -355,3 +355,43 @@ fn a_gigabyte_announced_and_sent_slowly_reaches_the_server_piece_by_piece() {
     drop(outbound);
     upstream.ends();
 }
+
+/// Rule 34, where the client has nothing but the close to tell it where the body ends.
+#[test]
+fn a_body_until_the_close_that_is_cut_short_ends_by_a_reset() {
+    let server = Server::bind();
+    let front = front_with(server.addr(), "proxy_read_timeout 300ms;");
+    let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n";
+    let until_close = "HTTP/1.1 200 OK\r\n\r\nhalf";
+    let (close, reset, stall, break_a_rule) = ("close", "reset", "stall", "break a rule");
+    for (version, answer, end) in [
+        ("1.1", until_close, reset),
+        ("1.1", until_close, stall),
+        ("1.0", until_close, reset),
+        ("1.0", until_close, stall),
+        ("1.0", chunked, close),
+        ("1.0", chunked, reset),
+        ("1.0", chunked, stall),
+        ("1.0", chunked, break_a_rule),
+    ] {
+        let mut client = Peer::connect(front.addr(0));
+        client.send(format!("GET / HTTP/{version}\r\nHost: test\r\n\r\n"));
+        let mut upstream = server.accept();
+        upstream.head();
+        upstream.send(answer);
+        client.head();
+        assert_eq!(client.take(4), b"half");
+        if end == reset {
+            let linger = upstream.socket().set_linger(Some(Duration::ZERO));
+            linger.expect("SO_LINGER");
+        }
+        if end == break_a_rule {
+            upstream.send("x");
+        }
+        let upstream = (end == stall || end == break_a_rule).then_some(upstream);
+        let kind = client.try_rest().map_err(|error| error.kind());
+        let what = format!("HTTP/{version}, {answer:?}, {end}");
+        assert_eq!(kind, Err(std::io::ErrorKind::ConnectionReset), "{what}");
+        drop(upstream);
+    }
+}

@@ -116,3 +116,35 @@ fn a_body_whose_first_send_fails_is_no_request() {
         assert!(!rest.contains("smuggled"), "round {round}: {rest}");
     }
 }
+
+/// Its time was `send_timeout`, whatever had been taken over for it.
+#[test]
+fn a_client_that_took_nothing_in_time_is_waited_for_no_longer() {
+    let server = Server::bind();
+    let front = Front::start_main(
+        "worker_processes 1;",
+        &format!(
+            "upstream origin {{ server {}; }}
+             server {{
+                 listen 127.0.0.1:0;
+                 location / {{ proxy_pass http://origin; send_timeout 500ms; }}
+             }}",
+            server.addr()
+        ),
+    );
+    let sockets = front.sockets();
+    let mut client = Peer::connect(front.addr(0));
+    let small = client.socket().set_recv_buffer_size(4096);
+    small.expect("SO_RCVBUF");
+    client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
+    let mut upstream = server.accept();
+    upstream.head();
+    upstream.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+    // Sends that are small enough to be taken over.
+    let chunk = format!("2000\r\n{}\r\n", "x".repeat(0x2000));
+    while upstream.try_send(&chunk).is_ok() {}
+    eventually("both connections are closed", || {
+        (front.sockets() == sockets).then_some(())
+    });
+    drop(client);
+}

@@ -131,6 +131,12 @@ impl Peer {
         ))
     }
 
+    /// An end whose other end is gone.
+    pub(crate) fn of_nobody() -> Self {
+        let (stream, _) = UnixStream::pair().expect("a pair of sockets");
+        Self::new(Stream::Unix(stream))
+    }
+
     fn new(stream: Stream) -> Self {
         let socket = match &stream {
             Stream::Tcp(stream) => SockRef::from(stream),

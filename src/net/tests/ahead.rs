@@ -1,7 +1,7 @@
 //! What a driver does ahead of its callers and behind their backs: it receives while they wait, and sends after they said so.
 
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::rc::Rc;
 
 use super::*;
@@ -63,6 +63,34 @@ fn a_reset_socket_sends_nothing_more() {
             }
         };
         assert_eq!(ended, Err(io::ErrorKind::ConnectionReset));
+    });
+}
+
+/// A peer that looks at every moment: there is no end of the stream before the reset.
+#[test]
+fn a_reset_is_no_end() {
+    on_each(|_| async {
+        for _ in 0..200 {
+            let (client, server) = pair().await;
+            assert!(!is_ready(|cx| client.poll_readable(cx)).await);
+            // A thread, since the tasks of this one run only after the reset.
+            let watched = server.as_fd().try_clone_to_owned().unwrap();
+            let (about_to_look, looking) = std::sync::mpsc::channel();
+            let watcher = std::thread::spawn(move || {
+                about_to_look.send(()).unwrap();
+                loop {
+                    match nix::unistd::read(&watched, &mut [0]) {
+                        Err(nix::Error::EAGAIN) => {}
+                        other => break other,
+                    }
+                }
+            });
+            looking.recv().unwrap();
+            client.reset_on_close();
+            drop(client);
+            assert_eq!(watcher.join().unwrap(), Err(nix::Error::ECONNRESET));
+            drop(server);
+        }
     });
 }
 
