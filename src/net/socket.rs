@@ -27,8 +27,6 @@ const LAST_BYTES: Duration = Duration::from_secs(60);
 pub struct Socket {
     // Before the descriptor that it watches.
     watch: Watch,
-    /// Its end is a reset.
-    resets: Cell<bool>,
     // The only descriptor of its kernel file, so that closing it ends what the driver has about it.
     socket: socket2::Socket,
     // The close is to be a reset.
@@ -51,7 +49,6 @@ impl Socket {
     pub(super) fn connected(socket: socket2::Socket) -> io::Result<Self> {
         Ok(Self {
             watch: Watch::new(socket.as_fd())?,
-            resets: Cell::new(false),
             socket,
             resets: Cell::new(false),
         })

@@ -111,7 +111,7 @@ impl UpstreamFailure {
     /// Whether `proxy_next_upstream` names the failure.
     pub(super) fn is_named_by(&self, next: &NextUpstream) -> bool {
         match self {
-            Self::NoneLive | Self::Full | Self::InvalidBody(_) => false,
+            Self::NoneLive | Self::Full | Self::Exhausted(_) | Self::InvalidBody(_) => false,
             Self::Connect(_) | Self::Send(_) | Self::Closed | Self::Receive(_) => next.error,
             Self::ConnectTimedOut | Self::SendTimedOut | Self::ReadTimedOut => next.timeout,
             Self::InvalidHead(_) => next.invalid_header,

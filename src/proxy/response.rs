@@ -435,7 +435,6 @@ impl Exchange<'_> {
 
     /// Reports a response that could not be relayed to its end.
     fn cut(&self, request: &Request, error: RelayError) -> Failed {
-        self.break_off(request);
         let log = |level, message| self.client.log(level, request, message);
         match error {
             RelayError::Sink(_) => return Failed::ClientGone,
