@@ -17,6 +17,7 @@ mod cli;
 mod clients;
 mod demo;
 mod endings;
+mod hostile;
 mod isolation;
 mod last_bytes;
 mod limits;

@@ -1,0 +1,76 @@
+//! Clients and servers that mean harm: what one of them can do to the others.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::front::{Front, eventually};
+use crate::peer::{Peer, Server};
+
+fn proxy(server: &Server, more: &str) -> String {
+    format!(
+        "server {{ listen 127.0.0.1:0; {more} location / {{ proxy_pass http://{}; }} }}",
+        server.addr()
+    )
+}
+
+/// Reads what a peer gets, and keeps nothing.
+struct Reading {
+    bytes: Arc<AtomicUsize>,
+    thread: JoinHandle<()>,
+}
+
+impl Reading {
+    fn of(mut peer: Peer) -> Self {
+        let bytes = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&bytes);
+        let thread = std::thread::spawn(move || {
+            let mut buffer = vec![0; 1 << 20];
+            while let Ok(n @ 1..) = peer.receive(&mut buffer) {
+                counted.fetch_add(n, Ordering::Relaxed);
+            }
+        });
+        Self { bytes, thread }
+    }
+
+    fn await_bytes(&self, bytes: usize) {
+        eventually("the first bytes", || {
+            (self.bytes.load(Ordering::Relaxed) >= bytes).then_some(())
+        });
+    }
+}
+
+#[test]
+fn a_client_that_pipelines_without_end_leaves_others_their_turn() {
+    let front = Front::start_main(
+        "worker_processes 1;",
+        "server { listen 127.0.0.1:0; location / { return 200 ok; } }",
+    );
+    let mut greedy = Peer::connect(front.addr(0));
+    let reader = greedy.another();
+    let stop = Arc::new(AtomicBool::new(false));
+    // With credentials the number of requests on a connection has no limit.
+    let requests = "GET / HTTP/1.1\r\nHost: t\r\nAuthorization: NTLM\r\n\r\n".repeat(1000);
+    let sender = {
+        let stop = Arc::clone(&stop);
+        std::thread::spawn(move || {
+            while !stop.load(Ordering::Relaxed) && greedy.try_send(&requests).is_ok() {}
+            greedy.finish();
+        })
+    };
+    let reading = Reading::of(reader);
+    reading.await_bytes(1 << 20);
+    let mut slowest = Duration::ZERO;
+    for _ in 0..20 {
+        let one = Instant::now();
+        let mut other = Peer::connect(front.addr(0));
+        let status = other.get("/").status();
+        assert_eq!(status, 200);
+        slowest = slowest.max(one.elapsed());
+    }
+    stop.store(true, Ordering::Relaxed);
+    sender.join().unwrap();
+    reading.thread.join().unwrap();
+    assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+}
