@@ -8,13 +8,6 @@ use std::time::{Duration, Instant};
 use crate::front::{Front, eventually};
 use crate::peer::{Peer, Server};
 
-fn proxy(server: &Server, more: &str) -> String {
-    format!(
-        "server {{ listen 127.0.0.1:0; {more} location / {{ proxy_pass http://{}; }} }}",
-        server.addr()
-    )
-}
-
 /// Reads what a peer gets, and keeps nothing.
 struct Reading {
     bytes: Arc<AtomicUsize>,
@@ -73,4 +66,29 @@ fn a_client_that_pipelines_without_end_leaves_others_their_turn() {
     sender.join().unwrap();
     reading.thread.join().unwrap();
     assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+}
+
+fn proxy(server: &Server, more: &str) -> String {
+    format!(
+        "server {{ listen 127.0.0.1:0; {more} location / {{ proxy_pass http://{}; }} }}",
+        server.addr()
+    )
+}
+
+#[test]
+fn an_urgent_byte_in_a_body_is_no_obstacle() {
+    use nix::sys::socket::{MsgFlags, send};
+    use std::os::fd::AsRawFd;
+
+    let server = Server::bind();
+    let front = Front::start_main("worker_processes 1;", &proxy(&server, ""));
+    let mut client = Peer::connect(front.addr(0));
+    client.send("POST / HTTP/1.1\r\nHost: t\r\nContent-Length: 100000\r\n\r\n");
+    let mut up = server.accept();
+    up.head();
+    client.send([b'a'; 1000]);
+    up.take(1000);
+    send(client.socket().as_raw_fd(), b"!", MsgFlags::MSG_OOB).expect("an urgent byte");
+    client.send([b'b'; 99_000]);
+    up.take(99_000);
 }
