@@ -24,6 +24,9 @@ pub(super) const HEAD_BYTES: usize = 16 << 10;
 /// Bytes that one relay moves before it lets the worker's other tasks run.
 const TURN_BYTES: usize = 1 << 20;
 
+/// What a call counts for that moves fewer bytes, so that small pieces fill a turn, too.
+const CALL_BYTES: usize = 8 << 10;
+
 /// Pieces of data sent by one call.
 const BATCH: usize = 16;
 
@@ -180,7 +183,7 @@ impl Relay<'_> {
                 let (consumed, needs_more, left) = self.forward(pending, &[])?;
                 pending.drain(..consumed);
                 starved = needs_more;
-                turn += consumed;
+                turn += consumed.max(CALL_BYTES);
                 self.to.send(&left).await?;
                 continue;
             }
@@ -214,7 +217,7 @@ impl Relay<'_> {
                 self.reader.closed().map_err(|_| RelayError::CutShort)?;
                 return Ok(());
             }
-            turn += loan.len();
+            turn += loan.len().max(CALL_BYTES);
             if pending.is_empty() {
                 let (consumed, needs_more, left) = self.forward(&loan, &[])?;
                 pending.extend_from_slice(&loan[consumed..]);

@@ -92,3 +92,42 @@ fn an_urgent_byte_in_a_body_is_no_obstacle() {
     client.send([b'b'; 99_000]);
     up.take(99_000);
 }
+
+#[test]
+fn chunks_of_one_byte_leave_others_their_turn() {
+    let server = Server::bind();
+    let front = Front::start_main(
+        "worker_processes 1;",
+        &proxy(
+            &server,
+            "client_max_body_size 0; location = /ok { return 200 ok; }",
+        ),
+    );
+    let mut greedy = Peer::connect(front.addr(0));
+    greedy.send("POST / HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n");
+    let mut up = server.accept();
+    up.head();
+    let stop = Arc::new(AtomicBool::new(false));
+    let chunks = "1\r\nx\r\n".repeat(100_000);
+    let sender = {
+        let stop = Arc::clone(&stop);
+        std::thread::spawn(move || {
+            while !stop.load(Ordering::Relaxed) && greedy.try_send(&chunks).is_ok() {}
+        })
+    };
+    let reading = Reading::of(up);
+    reading.await_bytes(1 << 20);
+    let mut slowest = Duration::ZERO;
+    let mut other = Peer::connect(front.addr(0));
+    for _ in 0..20 {
+        let one = Instant::now();
+        assert_eq!(other.get("/ok").status(), 200);
+        slowest = slowest.max(one.elapsed());
+    }
+    stop.store(true, Ordering::Relaxed);
+    drop(other);
+    sender.join().unwrap();
+    drop(front);
+    reading.thread.join().unwrap();
+    assert!(slowest < Duration::from_millis(100), "{slowest:?}");
+}
