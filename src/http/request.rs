@@ -88,6 +88,22 @@ impl RequestHead {
         fields::find(buffer, &self.fields, name)
     }
 
+    /// The values of all field lines of exactly this name but for its case, in their order. What a proxy before this one says
+    /// is behind what its client said.
+    pub fn values<'a>(
+        &'a self,
+        buffer: &'a [u8],
+        name: &'a str,
+    ) -> impl DoubleEndedIterator<Item = &'a [u8]> {
+        self.fields
+            .iter()
+            .filter(move |field| {
+                let came = field.name.of(buffer);
+                field.fate != Fate::Ignored && came.eq_ignore_ascii_case(name.as_bytes())
+            })
+            .map(|field| field.value.of(buffer))
+    }
+
     /// The value of the cookie called `name`, for `$cookie_NAME`.
     pub fn cookie<'a>(&self, buffer: &'a [u8], name: &str) -> Option<&'a [u8]> {
         self.fields

@@ -124,8 +124,8 @@ fn real_client(client: ClientRef<'_>, request: &Request) -> ClientAddress {
     };
     let said = request
         .head
-        .field(&request.bytes, field)
-        .map(|span| span.of(&request.bytes))
+        .values(&request.bytes, field)
+        .next_back()
         .and_then(|value| {
             let last = value
                 .rsplit(|&b| b == b',')

@@ -184,7 +184,7 @@ impl Lookup for View<'_> {
                 .as_ref()
                 .is_some_and(|group| show(out, group.port)),
             Variable::ProxyAddXForwardedFor => {
-                if let Some(value) = request.http_field("x-forwarded-for") {
+                for value in head.values(&request.bytes, "x-forwarded-for") {
                     out.extend_from_slice(value);
                     out.extend_from_slice(b", ");
                 }

@@ -131,3 +131,17 @@ fn chunks_of_one_byte_leave_others_their_turn() {
     reading.thread.join().unwrap();
     assert!(slowest < Duration::from_millis(100), "{slowest:?}");
 }
+
+#[test]
+fn the_last_forwarded_for_is_believed_whatever_line_it_is_on() {
+    let front = Front::start(
+        "set_real_ip_from 127.0.0.0/8; real_ip_header X-Forwarded-For;
+         server { listen 127.0.0.1:0; location / { return 200 '$remote_addr $proxy_add_x_forwarded_for'; } }",
+    );
+    let mut client = Peer::connect(front.addr(0));
+    client.send("GET / HTTP/1.1\r\nHost: t\r\nX-Forwarded-For: 10.0.0.1\r\nX-Forwarded-For: 192.0.2.7\r\n\r\n");
+    assert_eq!(
+        client.answer().text(),
+        "192.0.2.7 10.0.0.1, 192.0.2.7, 192.0.2.7"
+    );
+}
