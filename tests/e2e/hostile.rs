@@ -145,3 +145,18 @@ fn the_last_forwarded_for_is_believed_whatever_line_it_is_on() {
         "192.0.2.7 10.0.0.1, 192.0.2.7, 192.0.2.7"
     );
 }
+
+#[test]
+fn a_target_steers_no_terminal_and_forges_no_part_of_an_error() {
+    let server = Server::bind();
+    let front = Front::start(&proxy(&server, ""));
+    let mut client = Peer::connect(front.addr(0));
+    client.send("GET /\u{9b}31m\",host:\"forged HTTP/1.1\r\nHost: t\r\n\r\n");
+    let mut up = server.accept();
+    up.head();
+    drop(up);
+    assert_eq!(client.answer().status(), 502);
+    let log = front.error_log();
+    assert!(!log.contains('\u{9b}'), "{log}");
+    assert!(!log.contains("\",host:\"forged"), "{log}");
+}
