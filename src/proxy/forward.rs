@@ -348,19 +348,21 @@ impl Forward<'_> {
             set.iter()
                 .find(|(name, _)| name.eq_ignore_ascii_case(wanted))
         };
-        let credentials = match is_set("authorization") {
-            Some((_, template)) => {
-                let mut value = Vec::new();
-                template.render(&self.client.view(request), &mut value);
-                Credentials::in_value(value.trim_ascii())
-            }
-            None => request
-                .head
-                .authorization
-                .and_then(|span| Credentials::in_value(span.of(&request.bytes))),
-        };
-        let tainted = request.head.proxy_authorization || is_set("proxy-authorization").is_some();
-        (credentials, tainted)
+        let set = is_set("authorization").map(|(_, template)| {
+            let mut value = Vec::new();
+            template.render(&self.client.view(request), &mut value);
+            value
+        });
+        let came = || Some(request.head.authorization?.of(&request.bytes));
+        let value = set
+            .as_deref()
+            .or_else(came)
+            .unwrap_or_default()
+            .trim_ascii();
+        let unknown = !value.is_empty() && !Credentials::is_for_one_request(value);
+        let tainted =
+            unknown || request.head.proxy_authorization || is_set("proxy-authorization").is_some();
+        (Credentials::in_value(value), tainted)
     }
 
     /// Ends a request that came to no answer of a server.

@@ -160,3 +160,54 @@ fn a_target_steers_no_terminal_and_forges_no_part_of_an_error() {
     assert!(!log.contains('\u{9b}'), "{log}");
     assert!(!log.contains("\",host:\"forged"), "{log}");
 }
+
+/// Sends a request by one client, and by another when the first is answered; returns what the second gets.
+fn poisoned(request: &str, answer: &str, late: &str) -> String {
+    let server = Server::bind();
+    let front = Front::start_main(
+        "worker_processes 1;",
+        &format!(
+            "upstream u {{ server {}; keepalive 4; }} server {{ listen 127.0.0.1:0; location / {{ proxy_pass http://u; }} }}",
+            server.addr()
+        ),
+    );
+    let mut first = Peer::connect(front.addr(0));
+    first.send(request);
+    let mut up = server.accept();
+    up.head();
+    up.send(answer);
+    first.head();
+    let mut second = Peer::connect(front.addr(0));
+    second.send("GET /second HTTP/1.1\r\nHost: t\r\n\r\n");
+    // Either on the same connection or on another.
+    let head = eventually("the second request", || {
+        if up.so_far().contains("GET /second") {
+            return Some(true);
+        }
+        let mut other = server.try_accept()?;
+        other.head();
+        other.send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nright");
+        Some(false)
+    });
+    if head {
+        up.send(late);
+        up.send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nright");
+    }
+    let answer = second.answer();
+    format!("{} {}", answer.status(), answer.text())
+}
+
+#[test]
+fn a_scheme_that_nobody_knows_is_not_shared() {
+    let answer = "HTTP/1.1 204 No Content\r\n\r\n";
+    for (value, shared) in [
+        ("Negotiate:Kerberos YII", false),
+        ("PKU2U YII", false),
+        ("Basic eDp5", true),
+    ] {
+        let request = format!("GET / HTTP/1.1\r\nHost: t\r\nAuthorization: {value}\r\n\r\n");
+        let late = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nshared";
+        let got = poisoned(&request, answer, late);
+        assert_eq!(got == "200 shared", shared, "{value}: {got}");
+    }
+}
