@@ -211,3 +211,25 @@ fn a_scheme_that_nobody_knows_is_not_shared() {
         assert_eq!(got == "200 shared", shared, "{value}: {got}");
     }
 }
+
+#[test]
+fn a_value_without_a_scheme_is_shown_to_nobody() {
+    let front = Front::start(
+        "log_format f '$http_authorization|$request'; access_log logs/access.log f;
+         server { listen 127.0.0.1:0; location / { return 200 $http_authorization; } }",
+    );
+    for value in ["c2VjcmV0OnNlY3JldA==", "NTLM=c2VjcmV0OnNlY3JldA=="] {
+        let mut client = Peer::connect(front.addr(0));
+        client.send(format!(
+            "GET / HTTP/1.1\r\nHost: t\r\nAuthorization: {value}\r\n\r\n"
+        ));
+        let text = client.answer().text();
+        assert!(!text.contains("c2Vj"), "{text}");
+    }
+    let mut client = Peer::connect(front.addr(0));
+    client.send("GET http://me:pa55word@t/ HTTP/1.1\r\nHost: t\r\n\r\n");
+    assert_eq!(client.answer().status(), 400);
+    let log = front.access_log() + &front.error_log();
+    assert!(!log.contains("c2Vj"), "{log}");
+    assert!(!log.contains("pa55word"), "{log}");
+}
