@@ -175,8 +175,10 @@ impl Forward<'_> {
             let server = pin.connection().peer_name();
             request.attempts.push(Attempt::new(server, request.started));
         }
-        let shared = pin.is_none() && credentials.is_none() && !tainted;
         let has_body = !matches!(request.head.framing, Framing::None | Framing::Length(0));
+        // A server that expects no body there may take it for the next request, and its answer would be somebody else's.
+        let unexpected_body = has_body && is_without_body(request.head.method.of(&request.bytes));
+        let shared = pin.is_none() && credentials.is_none() && !tainted && !unexpected_body;
         let way = Way {
             // Where nothing is pinned, what carries credentials is closed after its answer.
             binds: binds && limits.is_some(),
@@ -411,4 +413,9 @@ impl Forward<'_> {
             | RelayError::SinkTimedOut => Finished::Close,
         }
     }
+}
+
+/// Whether requests of this method usually have no body, so that some servers do not look for one.
+fn is_without_body(method: &[u8]) -> bool {
+    matches!(method, b"GET" | b"HEAD" | b"DELETE" | b"OPTIONS" | b"TRACE")
 }

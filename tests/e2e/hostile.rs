@@ -233,3 +233,17 @@ fn a_value_without_a_scheme_is_shown_to_nobody() {
     assert!(!log.contains("c2Vj"), "{log}");
     assert!(!log.contains("pa55word"), "{log}");
 }
+
+#[test]
+fn a_body_where_servers_expect_none_is_nobody_else_s_request() {
+    let hidden = "GET /hidden HTTP/1.1\r\nHost: t\r\n\r\n";
+    for method in ["GET", "HEAD", "DELETE", "OPTIONS"] {
+        let request = format!(
+            "{method} / HTTP/1.1\r\nHost: t\r\nContent-Length: {}\r\n\r\n{hidden}",
+            hidden.len()
+        );
+        let answer = "HTTP/1.1 204 No Content\r\n\r\n";
+        let late = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nwrong";
+        assert_eq!(poisoned(&request, answer, late), "200 right", "{method}");
+    }
+}
