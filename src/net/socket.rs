@@ -1,5 +1,6 @@
 //! A connected stream socket.
 
+use std::cell::Cell;
 use std::future::{Future as _, poll_fn};
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, Shutdown, SocketAddr};
@@ -28,6 +29,8 @@ pub struct Socket {
     watch: Watch,
     // The only descriptor of its kernel file, so that closing it ends what the driver has about it.
     socket: socket2::Socket,
+    /// The close is to be a reset.
+    resets: Cell<bool>,
 }
 
 /// What is waiting in a socket's receive queue.
@@ -47,6 +50,7 @@ impl Socket {
         Ok(Self {
             watch: Watch::new(socket.as_fd())?,
             socket,
+            resets: Cell::new(false),
         })
     }
 
@@ -292,10 +296,26 @@ impl Socket {
         self.watch.forget_left();
     }
 
-    /// Makes the close a reset, as nginx does for `return 444` and timed out connections with data unsent.
+    /// Makes the close a reset, as nginx does for `return 444` and timed out connections with data unsent. A unix socket is
+    /// closed as ever.
     pub fn reset_on_close(&self) {
         self.forget_unsent();
-        let _ = self.socket.set_linger(Some(Duration::ZERO));
+        self.resets.set(true);
+    }
+
+    /// Resets the connection now. (`SO_LINGER` would do so with the last reference to the kernel's file, which a ring may have,
+    /// and not after a `shutdown`.)
+    #[allow(unsafe_code)]
+    fn reset(&self) -> io::Result<()> {
+        let nobody = libc::sockaddr {
+            sa_family: libc::AF_UNSPEC as libc::sa_family_t,
+            sa_data: [0; 14],
+        };
+        let len = size_of_val(&nobody) as libc::socklen_t;
+        // SAFETY: `nobody` is an address of `len` bytes, which the kernel only reads.
+        let result = unsafe { libc::connect(self.as_raw_fd(), &raw const nobody, len) };
+        nix::errno::Errno::result(result)?;
+        Ok(())
     }
 
     /// `TCP_NODELAY`; no effect on a unix socket.
@@ -313,7 +333,11 @@ impl Socket {
         };
         let socket = self.socket.try_clone()?;
         let watch = self.watch.move_to(socket.as_fd())?;
-        let socket = Self { watch, socket };
+        let socket = Self {
+            watch,
+            socket,
+            resets: Cell::new(false),
+        };
         spawn(async move {
             let mut patience = std::pin::pin!(sleep(LAST_BYTES));
             poll_fn(|cx| match socket.poll_writable(cx) {
@@ -336,6 +360,9 @@ impl Socket {
 impl Drop for Socket {
     fn drop(&mut self) {
         if !self.settle() && self.send_last_bytes().is_ok() {
+            return;
+        }
+        if self.resets.get() && self.reset().is_ok() {
             return;
         }
         // A ring's armed poll entries keep the kernel's file alive, so that closing the descriptor alone would send no FIN.

@@ -422,6 +422,15 @@ impl Exchange<'_> {
     /// Reports a response that could not be relayed to its end.
     fn cut(&self, request: &Request, error: RelayError) -> Failed {
         let log = |level, message| self.client.log(level, request, message);
+        let until_close = match request.response().head.framing {
+            Framing::UntilClose => true,
+            Framing::Chunked => request.head.version == Version::Http10,
+            Framing::None | Framing::Length(_) => false,
+        };
+        if until_close {
+            // The close would be the end that its client waits for (rule 34).
+            self.client.socket.reset_on_close();
+        }
         match error {
             RelayError::Sink(_) => return Failed::ClientGone,
             RelayError::SinkTimedOut => log(

@@ -259,3 +259,33 @@ fn a_body_that_may_not_be_there_spoils_nobody_else_s_answer() {
         assert_eq!(poisoned(request, &answer, late), "200 right", "{head}");
     }
 }
+
+#[test]
+fn a_body_that_ends_with_the_close_and_is_cut_short_does_not_look_complete() {
+    let (old, new) = (
+        "GET / HTTP/1.0\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: t\r\n\r\n",
+    );
+    let chunked = "Transfer-Encoding: chunked\r\n";
+    for (request, head, body, rest) in [
+        (old, chunked, "5\r\nhello\r\n", ""),
+        (old, chunked, "5\r\nhello\r\n", "nonsense\r\n"),
+        (new, "", "hello", ""),
+    ] {
+        let server = Server::bind();
+        let front = Front::start(&proxy(&server, ""));
+        let mut client = Peer::connect(front.addr(0));
+        client.send(request);
+        let mut up = server.accept();
+        up.head();
+        up.send(format!("HTTP/1.1 200 OK\r\n{head}\r\n"));
+        client.head();
+        up.send(body);
+        client.take(5);
+        up.send(rest);
+        up.socket().set_linger(Some(Duration::ZERO)).unwrap();
+        drop(up);
+        let rest = client.try_rest();
+        assert!(rest.is_err(), "{head}: {rest:?}");
+    }
+}
