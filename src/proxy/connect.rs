@@ -62,7 +62,9 @@ impl Forward<'_> {
                 Err(failed) => return Err(failed),
             };
             self.client.worker.counters.upstream_failed.add(1);
-            let disabled = servers.balancer.borrow_mut().failed(peer, now());
+            // What the front has no room for says nothing about the server.
+            let disabled = !matches!(failure, UpstreamFailure::Full)
+                && servers.balancer.borrow_mut().failed(peer, now());
             self.log_failure(request, &failure, disabled);
             if let Some(attempt) = request.attempts.last_mut() {
                 attempt.status = failure.status();

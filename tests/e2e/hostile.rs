@@ -289,3 +289,41 @@ fn a_body_that_ends_with_the_close_and_is_cut_short_does_not_look_complete() {
         assert!(rest.is_err(), "{head}: {rest:?}");
     }
 }
+
+#[test]
+fn the_front_s_own_limit_is_no_failure_of_a_server() {
+    let servers = [Server::bind(), Server::bind()];
+    let front = Front::start_main(
+        "worker_processes 1; events { worker_connections 3; }",
+        &format!(
+            "upstream u {{ server {}; server {}; keepalive 0; }}
+             server {{ listen 127.0.0.1:0; location = /ok {{ return 200 ok; }} location / {{ proxy_pass http://u; }} }}",
+            servers[0].addr(),
+            servers[1].addr()
+        ),
+    );
+    let mut idle: Vec<Peer> = (0..2).map(|_| Peer::connect(front.addr(0))).collect();
+    for peer in &mut idle {
+        assert_eq!(peer.get("/ok").status(), 200);
+    }
+    let mut client = Peer::connect(front.addr(0));
+    for _ in 0..2 {
+        assert_eq!(client.get("/").status(), 500, "the worker is full");
+    }
+    drop(idle);
+    eventually("room for an upstream connection", || {
+        let mut other = Peer::connect(front.addr(0));
+        other.send("GET /ok HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n");
+        String::from_utf8_lossy(&other.try_rest().ok()?)
+            .contains("200")
+            .then_some(())
+    });
+    eventually("the other left", || (front.sockets() <= 8).then_some(()));
+    client.send("GET / HTTP/1.1\r\nHost: t\r\n\r\n");
+    let mut up = eventually("a connection", || {
+        servers.iter().find_map(Server::try_accept)
+    });
+    up.head();
+    up.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    assert_eq!(client.answer().status(), 200, "{}", front.error_log());
+}
