@@ -8,7 +8,7 @@ use super::refusal::Refusal;
 /// does with `merge_slashes on`. An empty path is `/`, and so is the `*` of `OPTIONS *`.
 ///
 /// # Errors
-/// `%00`, encoded CR or LF, a broken escape, or `..` above the root (rule 20). What was appended is then of no use.
+/// `%00`, encoded CR, LF or backslash, a broken escape, or `..` above the root (rule 20). What was appended is then of no use.
 pub fn normalize(path: &[u8], out: &mut Vec<u8>) -> Result<(), Refusal> {
     let root = out.len();
     match path {
@@ -118,6 +118,8 @@ fn decoded(path: &[u8]) -> impl Iterator<Item = Result<(u8, usize), Refusal>> {
                 rest = &after[2..];
                 match (high << 4 | low) as u8 {
                     0 | b'\r' | b'\n' => Err(Refusal::PathByte),
+                    // IIS makes a slash of it (http.sys), and would see another path than was matched.
+                    b'\\' => Err(Refusal::TargetBackslash),
                     byte => Ok((byte, 3)),
                 }
             }
@@ -208,11 +210,13 @@ mod tests {
 
     #[test]
     fn rule_20_paths_are_refused() {
-        use Refusal::{PathAboveRoot, PathByte, PathEscape, TargetForm};
+        use Refusal::{PathAboveRoot, PathByte, PathEscape, TargetBackslash, TargetForm};
         let table: &[(&str, Refusal)] = &[
             ("/%00", PathByte),
             ("/a%0ab", PathByte),
             ("/a%0Db", PathByte),
+            ("/a%5cb", TargetBackslash),
+            ("/a%5C..%5Cb", TargetBackslash),
             ("/%", PathEscape),
             ("/%4", PathEscape),
             ("/%4g", PathEscape),

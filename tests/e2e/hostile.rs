@@ -327,3 +327,15 @@ fn the_front_s_own_limit_is_no_failure_of_a_server() {
     up.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
     assert_eq!(client.answer().status(), 200, "{}", front.error_log());
 }
+
+#[test]
+fn a_path_that_a_server_would_read_as_another_is_refused() {
+    let server = Server::bind();
+    let front = Front::start(&proxy(&server, "location /admin { deny all; }"));
+    for path in ["/x%5c..%5Cadmin", "/%5cadmin"] {
+        let mut client = Peer::connect(front.addr(0));
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: t\r\n\r\n"));
+        assert_eq!(client.answer().status(), 400, "{path}");
+    }
+    server.was_left_alone();
+}
