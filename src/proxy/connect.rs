@@ -63,8 +63,7 @@ impl Forward<'_> {
             };
             self.client.worker.counters.upstream_failed.add(1);
             // What the front has no room for says nothing about the server.
-            let disabled = !matches!(failure, UpstreamFailure::Full)
-                && servers.balancer.borrow_mut().failed(peer, now());
+            let disabled = !failure.is_ours() && servers.balancer.borrow_mut().failed(peer, now());
             self.log_failure(request, &failure, disabled);
             if let Some(attempt) = request.attempts.last_mut() {
                 attempt.status = failure.status();

@@ -74,6 +74,24 @@ impl UpstreamFailure {
         }
     }
 
+    /// The front lacks what a connection takes: a place among its own, a descriptor, memory, a port.
+    pub(super) fn is_ours(&self) -> bool {
+        match self {
+            Self::Full => true,
+            Self::Connect(error) => matches!(
+                error.raw_os_error(),
+                Some(
+                    libc::EMFILE
+                        | libc::ENFILE
+                        | libc::ENOBUFS
+                        | libc::ENOMEM
+                        | libc::EADDRNOTAVAIL
+                )
+            ),
+            _ => false,
+        }
+    }
+
     /// The connection broke before the first byte of an answer.
     pub(super) fn is_broken(&self) -> bool {
         matches!(self, Self::Send(_) | Self::Closed | Self::Receive(_))

@@ -339,3 +339,37 @@ fn a_path_that_a_server_would_read_as_another_is_refused() {
     }
     server.was_left_alone();
 }
+
+#[test]
+fn descriptors_that_run_out_are_no_failure_of_a_server() {
+    let servers = [Server::bind(), Server::bind()];
+    let front = Front::start_main(
+        "worker_processes 1; worker_rlimit_nofile 48;",
+        &format!(
+            "upstream u {{ server {}; server {}; keepalive 0; }}
+             server {{ listen 127.0.0.1:0; location = /ok {{ return 200 ok; }} location / {{ proxy_pass http://u; }} }}",
+            servers[0].addr(),
+            servers[1].addr()
+        ),
+    );
+    let mut client = Peer::connect(front.addr(0));
+    assert_eq!(client.get("/ok").status(), 200);
+    let idle: Vec<Peer> = (0..60).map(|_| Peer::connect(front.addr(0))).collect();
+    eventually("no descriptors", || {
+        front
+            .error_log()
+            .contains("accept4() failed (24")
+            .then_some(())
+    });
+    assert_eq!(client.get("/").status(), 502);
+    drop(idle);
+    eventually("descriptors", || (front.sockets() < 12).then_some(()));
+    client.send("GET / HTTP/1.1\r\nHost: t\r\n\r\n");
+    let mut up = eventually("a connection", || {
+        servers.iter().find_map(Server::try_accept)
+    });
+    up.head();
+    up.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    assert_eq!(client.answer().status(), 200, "{}", front.error_log());
+    assert!(!front.error_log().contains("temporarily disabled"));
+}
