@@ -258,7 +258,7 @@ impl Connection {
                 _ if option.eq_ignore_ascii_case(b"close") => self.close = true,
                 _ if option.eq_ignore_ascii_case(b"keep-alive") => self.keep_alive = true,
                 _ if option.eq_ignore_ascii_case(b"upgrade") => self.upgrade = true,
-                _ => self.others += 1,
+                _ => self.others += 1, // those that `is_of_connection` says no to
             }
         }
         if self.others > OTHERS_MAX {
@@ -276,7 +276,8 @@ impl Connection {
             if fields[index].known != Name::Connection {
                 continue;
             }
-            for option in members(fields[index].value.of(head)) {
+            let options = members(fields[index].value.of(head));
+            for option in options.filter(|option| !is_of_connection(option)) {
                 for field in &mut *fields {
                     let name = field.name.of(head);
                     if name.eq_ignore_ascii_case(option) && !is_end_to_end(name) {
@@ -291,6 +292,13 @@ impl Connection {
     pub(super) fn keeps_open(&self, version: Version) -> bool {
         !self.close && (version == Version::Http11 || self.keep_alive)
     }
+}
+
+/// Whether an option is about the connection itself. There may be any number of them.
+fn is_of_connection(option: &[u8]) -> bool {
+    [&b"close"[..], b"keep-alive", b"upgrade"]
+        .iter()
+        .any(|known| option.eq_ignore_ascii_case(known))
 }
 
 /// Whether a field is for all recipients, whatever `Connection` says: identity, framing, meaning of the content, and what

@@ -414,6 +414,7 @@ pub fn shown_line(bytes: &[u8]) -> &[u8] {
             || [&b"/"[..], b"http://", b"https://"]
                 .iter()
                 .any(|&start| word.starts_with(start))
+                && !has_user_information(word)
     });
     let is_version = version.is_some_and(|word| word.starts_with(b"HTTP/") && word.len() <= 10);
     if is_method && is_target && is_version && words.next().is_none() {
@@ -421,6 +422,15 @@ pub fn shown_line(bytes: &[u8]) -> &[u8] {
     } else {
         &[]
     }
+}
+
+/// Whether the authority of an absolute target names a user, and perhaps a password.
+fn has_user_information(target: &[u8]) -> bool {
+    let Some(at) = memchr::memmem::find(target, b"://") else {
+        return false;
+    };
+    let authority = target[at + 3..].split(|b| matches!(b, b'/' | b'?')).next();
+    target.first() != Some(&b'/') && authority.is_some_and(|authority| authority.contains(&b'@'))
 }
 
 #[cfg(test)]

@@ -52,13 +52,17 @@ pub fn raw_prefix_len(path: &[u8], prefix: &[u8]) -> Option<usize> {
         }
         raw_len += len;
     }
-    let mut segment = SegmentDots::default();
-    for byte in decoded(path) {
-        if segment.ends_as_parent(Some(byte.ok()?.0)) {
-            return None;
+    // Behind a prefix that ends within a segment the rest of it may become a segment of its own.
+    let leads_up = |path: &[u8]| {
+        let mut segment = SegmentDots::default();
+        for byte in decoded(path) {
+            if segment.ends_as_parent(Some(byte.ok()?.0)) {
+                return Some(true);
+            }
         }
-    }
-    (!segment.ends_as_parent(None)).then_some(raw_len)
+        Some(segment.ends_as_parent(None))
+    };
+    (!leads_up(path)? && !leads_up(&path[raw_len..])?).then_some(raw_len)
 }
 
 /// The value of the argument called `name` in a query, for `$arg_NAME`: as nginx, without regard to case, and only if a
@@ -256,6 +260,10 @@ mod tests {
             ("/app/x/..", "/app/", None),
             ("/app/x/%2e%2E/y", "/app/", None),
             ("/app/%", "/app/", None),
+            ("/app../x", "/app", None),
+            ("/app%2e%2E", "/app", None),
+            ("/app.x", "/app", Some(4)),
+            ("/app./x", "/app", Some(4)),
             ("/x", "/", Some(1)),
             ("/x", "", Some(0)),
         ];

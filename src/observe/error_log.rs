@@ -163,7 +163,7 @@ impl fmt::Write for Line<'_> {
 
     fn write_char(&mut self, character: char) -> fmt::Result {
         const ESCAPED_BYTES: usize = "\\x00".len();
-        let control = character < ' ' || character == '\x7f';
+        let control = character.is_control();
         let bytes = if control {
             ESCAPED_BYTES
         } else {

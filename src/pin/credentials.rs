@@ -51,7 +51,28 @@ impl Credentials {
             ntlm_message: is_ntlm(decoded),
         })
     }
+
+    /// Whether a value is of a scheme that is known to authenticate its own request and no other. A scheme that nobody here
+    /// knows may be one more that logs a connection in.
+    pub fn is_for_one_request(value: &[u8]) -> bool {
+        let value = skip_blanks(value);
+        let end = value.iter().position(|byte| is_blank(*byte));
+        let name = &value[..end.unwrap_or(value.len())];
+        OF_ONE_REQUEST
+            .iter()
+            .any(|word| name.eq_ignore_ascii_case(word))
+    }
 }
+
+/// Schemes of the registry (RFC 9110 section 16.4.1) and of widespread use whose credentials are for one request.
+const OF_ONE_REQUEST: [&[u8]; 6] = [
+    b"Basic",
+    b"Bearer",
+    b"Digest",
+    b"DPoP",
+    b"OAuth",
+    b"AWS4-HMAC-SHA256",
+];
 
 /// Whether the value of a `WWW-Authenticate` field asks for the next leg of a login: it names one of the schemes with a
 /// token. Without one it only offers the scheme, which after a leg of a login means that the login failed.

@@ -12,7 +12,7 @@ use crate::http::proxy_header;
 use crate::http::refusal::Refusal;
 use crate::http::request::shown_line;
 use crate::http::scan::{HeadScanner, Scan};
-use crate::net::{Accepted, Loan, Peek, now};
+use crate::net::{Accepted, Loan, Peek, give_way, now};
 use crate::pin::{Credentials, EndReason, GroupId, Limits, Pinned, Pins, State};
 
 use super::answer::Body;
@@ -24,6 +24,9 @@ use super::route::{Routed, returned, route};
 use super::slot::{Phase, Timer};
 use super::upstream::Upstream;
 use super::worker::{Settings, Worker};
+
+/// Requests that a client is answered in a row, each of them there before it was waited for, before others get their turn.
+const IN_A_ROW_MAX: u32 = 16;
 
 /// One client connection, owned by the task that serves it.
 pub(super) struct Client {
@@ -124,10 +127,17 @@ impl Client {
         {
             return;
         }
+        let mut in_a_row = 0;
         loop {
             let Some(mut request) = self.next_request(&settings).await else {
                 break;
             };
+            // What the front answers itself waits for nobody, and its client may send faster than it is answered.
+            in_a_row = if request.pipelined { in_a_row + 1 } else { 0 };
+            if in_a_row == IN_A_ROW_MAX {
+                in_a_row = 0;
+                give_way().await;
+            }
             // A reload holds from the next request on, also where the connection was idle meanwhile; one whose address is
             // gone stays with the old configuration.
             if let Some(current) = self.worker.settings_unless(&settings)

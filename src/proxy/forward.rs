@@ -188,8 +188,10 @@ impl Forward<'_> {
             let server = pin.connection().peer_name();
             request.attempts.push(Attempt::new(server, request.started));
         }
-        let shared = pin.is_none() && credentials.is_none() && !tainted;
         let has_body = !matches!(request.head.framing, Framing::None | Framing::Length(0));
+        // A server that expects no body there may take it for the next request, and its answer would be somebody else's.
+        let unexpected_body = has_body && is_without_body(request.head.method.of(&request.bytes));
+        let shared = pin.is_none() && credentials.is_none() && !tainted && !unexpected_body;
         let way = Way {
             // Where nothing is pinned, what carries credentials is closed after its answer.
             binds: binds && limits.is_some(),
@@ -362,19 +364,21 @@ impl Forward<'_> {
             set.iter()
                 .find(|(name, _)| name.eq_ignore_ascii_case(wanted))
         };
-        let credentials = match is_set("authorization") {
-            Some((_, template)) => {
-                let mut value = Vec::new();
-                template.render(&self.client.view(request), &mut value);
-                Credentials::in_value(value.trim_ascii())
-            }
-            None => request
-                .head
-                .authorization
-                .and_then(|span| Credentials::in_value(span.of(&request.bytes))),
-        };
-        let tainted = request.head.proxy_authorization || is_set("proxy-authorization").is_some();
-        (credentials, tainted)
+        let set = is_set("authorization").map(|(_, template)| {
+            let mut value = Vec::new();
+            template.render(&self.client.view(request), &mut value);
+            value
+        });
+        let came = || Some(request.head.authorization?.of(&request.bytes));
+        let value = set
+            .as_deref()
+            .or_else(came)
+            .unwrap_or_default()
+            .trim_ascii();
+        let unknown = !value.is_empty() && !Credentials::is_for_one_request(value);
+        let tainted =
+            unknown || request.head.proxy_authorization || is_set("proxy-authorization").is_some();
+        (Credentials::in_value(value), tainted)
     }
 
     /// Ends a request that came to no answer of a server.
@@ -417,4 +421,9 @@ impl Forward<'_> {
             | RelayError::SinkTimedOut => Finished::Close,
         }
     }
+}
+
+/// Whether requests of this method usually have no body, so that some servers do not look for one.
+fn is_without_body(method: &[u8]) -> bool {
+    matches!(method, b"GET" | b"HEAD" | b"DELETE" | b"OPTIONS" | b"TRACE")
 }

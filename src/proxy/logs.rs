@@ -7,6 +7,7 @@ use crate::config::model::{AccessLog, Level};
 use crate::http::refusal::Refusal;
 use crate::net;
 use crate::observe::error_log::Context;
+use crate::observe::escape::Escaped;
 
 use super::request::{ClientRef, Request};
 use super::variables::View;
@@ -23,7 +24,7 @@ impl ClientRef<'_> {
         let upstream = request.last_server().map(|server| {
             let sent = request.upstream_target.as_deref();
             let target = sent.unwrap_or_else(|| request.head.target.of(&request.bytes));
-            format!("http://{server}{}", String::from_utf8_lossy(target))
+            format!("http://{server}{}", Escaped(target))
         });
         let context = Context {
             // As nginx: the address that `$remote_addr` shows.

@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 use crate::http::body::{BodyReader, CHUNK_HEADER_MAX, Event, chunk_header};
 use crate::http::refusal::Refusal;
 use crate::http::rewrite::Slices;
-use crate::net::{Pipe, SCRATCH_BYTES, Socket, give_way};
+use crate::net::{Peek, Pipe, SCRATCH_BYTES, Socket, give_way};
 
 use super::slot::{Slot, Timer};
 
@@ -23,6 +23,9 @@ pub(super) const HEAD_BYTES: usize = 16 << 10;
 
 /// Bytes that one relay moves before it lets the worker's other tasks run.
 const TURN_BYTES: usize = 1 << 20;
+
+/// What a call counts for that moves fewer bytes, so that small pieces fill a turn, too.
+const CALL_BYTES: usize = 8 << 10;
 
 /// Pieces of data sent by one call.
 const BATCH: usize = 16;
@@ -163,6 +166,8 @@ impl Relay<'_> {
         let mut turn = 0;
         let mut starved = pending.is_empty();
         let mut spliced = false;
+        // The last splice brought nothing of a source that was ready.
+        let mut unspliceable = false;
         while !self.is_done() {
             if let Some(ahead) = self.ahead.take() {
                 self.splice(ahead.map_err(RelayError::Source)?, true)
@@ -178,11 +183,12 @@ impl Relay<'_> {
                 let (consumed, needs_more, left) = self.forward(pending, &[])?;
                 pending.drain(..consumed);
                 starved = needs_more;
-                turn += consumed;
+                turn += consumed.max(CALL_BYTES);
                 self.to.send(&left).await?;
                 continue;
             }
-            let splices = pending.is_empty() && self.splices(0);
+            // Before an urgent byte a splice brings nothing for ever; a receive skips the byte.
+            let splices = pending.is_empty() && self.splices(0) && !unspliceable;
             self.source(if splices {
                 Socket::poll_spliceable
             } else {
@@ -190,10 +196,13 @@ impl Relay<'_> {
             })
             .await?;
             if splices && let Ok(pipe) = Pipe::take() {
+                let before = self.moved.get();
                 self.splice(pipe, false).await?;
+                unspliceable = self.moved.get() == before;
                 spliced = true;
                 continue;
             }
+            unspliceable = false;
             // Between large chunks: little more than the size of the next one.
             let most = match self.reader.data_left() {
                 Some(0) if spliced => HEAD_BYTES,
@@ -208,7 +217,7 @@ impl Relay<'_> {
                 self.reader.closed().map_err(|_| RelayError::CutShort)?;
                 return Ok(());
             }
-            turn += loan.len();
+            turn += loan.len().max(CALL_BYTES);
             if pending.is_empty() {
                 let (consumed, needs_more, left) = self.forward(&loan, &[])?;
                 pending.extend_from_slice(&loan[consumed..]);
@@ -370,7 +379,10 @@ impl Relay<'_> {
                 Ok(0) => return self.reader.closed().map_err(|_| RelayError::CutShort),
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.from.socket.found_empty();
+                    // Before an urgent byte it says the same, however much is behind it.
+                    if self.from.socket.peek() == Peek::Nothing {
+                        self.from.socket.found_empty();
+                    }
                     return Ok(());
                 }
                 Err(error) => return Err(RelayError::Source(error)),

@@ -11,7 +11,7 @@ use crate::http::head::Version;
 use crate::http::target::argument;
 use crate::net::ClientAddress;
 use crate::observe::time::with_now;
-use crate::pin::State;
+use crate::pin::{Credentials, State};
 
 use super::request::{Attempt, ClientRef, Request, Response};
 
@@ -21,13 +21,19 @@ pub(super) struct View<'a> {
     pub(super) request: &'a Request,
 }
 
-/// A value that shows no more than the scheme of credentials.
+/// A value that shows no more than the scheme of credentials: a name that something follows, or one that is known.
 fn scheme_only(value: &[u8]) -> &[u8] {
-    let end = value
-        .iter()
-        .position(|b| matches!(b, b' ' | b'\t' | b','))
-        .unwrap_or(value.len());
-    &value[..end]
+    let end = value.iter().position(|b| matches!(b, b' ' | b'\t' | b','));
+    match end {
+        Some(end) => &value[..end],
+        None if Credentials::in_value(value).is_some()
+            || Credentials::is_for_one_request(value) =>
+        {
+            value
+        }
+        // Some clients send a bare token.
+        None => &[],
+    }
 }
 
 /// Fields whose values are credentials, or parts of a login.

@@ -20,6 +20,7 @@ mod clients;
 mod demo;
 mod endings;
 mod fail_delay;
+mod hostile;
 mod isolation;
 mod last_bytes;
 mod limit_conn;

@@ -217,6 +217,14 @@ impl Peer {
         }
     }
 
+    /// Receives into `buffer` and keeps nothing.
+    pub(crate) fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match &mut self.stream {
+            Stream::Tcp(stream) => stream.read(buffer),
+            Stream::Unix(stream) => stream.read(buffer),
+        }
+    }
+
     /// Reads ahead, at least one byte; 0 at the end.
     fn fill(&mut self) -> io::Result<usize> {
         let mut buffer = [0; 64 << 10];

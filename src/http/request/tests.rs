@@ -525,6 +525,12 @@ fn a_line_is_shown_only_if_it_is_a_request_line() {
         (b"M-SEARCH * HTTP/1.1\r\n", "M-SEARCH * HTTP/1.1"),
         (b"CONNECT a:1 HTTP/1.1\r\n", "CONNECT a:1 HTTP/1.1"),
         (b"GET http://a/ HTTP/9.9\r\n", "GET http://a/ HTTP/9.9"),
+        (b"GET http://me:secret@a/ HTTP/1.1\r\n", ""),
+        (
+            b"GET http://a/b@c?d@e HTTP/1.1\r\n",
+            "GET http://a/b@c?d@e HTTP/1.1",
+        ),
+        (b"GET /http://a@b HTTP/1.1\r\n", "GET /http://a@b HTTP/1.1"),
         (b"Authorization: NTLM TOKEN\r\n", ""),
         (b"NTLM TOKEN HTTP/1.1\r\n", ""),
         (b"GET / NTLM TOKEN HTTP/1.1\r\n", ""),

@@ -281,3 +281,23 @@ fn fields_are_found_for_variables() {
     assert_eq!(head.cookie(input.as_bytes(), "b"), Some(&b"2"[..]));
     assert_eq!(head.cookie(input.as_bytes(), "c"), None);
 }
+
+#[test]
+fn rule_18_repeated_options_cost_no_more_than_their_bytes() {
+    let fastest = |first: &str| {
+        let options = "close,".repeat(10_000);
+        let others = "close: x\r\n".repeat(90);
+        let input = post(&format!("{first}: x, {options}\r\n{others}"));
+        let mut head = RequestHead::default();
+        let parse = |_| {
+            let began = std::time::Instant::now();
+            head.parse(input.as_bytes(), &LIMITS)
+                .expect("nothing to refuse");
+            began.elapsed()
+        };
+        (0..5).map(parse).min().expect("five of them")
+    };
+    let (hostile, harmless) = (fastest("Connection"), fastest("X-Options"));
+    // With every option compared to every field it is hundreds of times.
+    assert!(hostile < 50 * harmless, "{hostile:?} {harmless:?}");
+}
