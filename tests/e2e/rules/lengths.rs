@@ -114,12 +114,13 @@ fn rule_03_digits_of_a_length() {
     let mut table: Vec<Passed> = [
         ("Content-Length:5\r\n", "hello"),
         ("Content-Length: 0\r\n", ""),
-        ("Content-Length: \t 5 \t\r\n", "hello"),
     ]
     .into_iter()
     .map(|(fields, body)| (whole(fields, body), arrives(fields, body)))
     .collect();
     // A body that never ends within the test: the answer comes first.
+    let tabs = whole("Content-Length: \t 5 \t\r\n", "hello");
+    table.push((tabs, arrives("Content-Length: 5\r\n", "hello")));
     let largest = "Content-Length: 9223372036854775807\r\n";
     table.push((whole(largest, "hello"), arrives(largest, "hello")));
     stand.passes(&table);
