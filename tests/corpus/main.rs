@@ -28,8 +28,7 @@ macro_rules! replayed {
     };
 }
 
-// Not `connection`: its model still expects a close where a broken first chunk is answered 502 now.
-replayed! { body config credentials proxy_header request_head response_head rewrite }
+replayed! { body config connection credentials proxy_header request_head response_head rewrite }
 
 fn replay(target: &str, check: fn(&[u8])) {
     let inputs = names(&format!("corpus/{target}"));
