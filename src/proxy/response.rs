@@ -235,9 +235,11 @@ impl Exchange<'_> {
         request.sent_down(moved.get(), sent.get(), now);
         let (consumed, _, left) = match forwarded {
             Ok(forwarded) => forwarded,
-            // It shows before anything is sent.
+            // It shows before anything is sent. The connection ends as it would had the head gone out before: what becomes of the
+            // next request is not a matter of how the bytes were cut.
             Err(RelayError::Refused(refusal)) => {
                 request.status = 0;
+                request.may_keep = false;
                 return Err(Failed::Upstream(UpstreamFailure::InvalidBody(refusal)));
             }
             Err(error) => return Err(self.cut(request, error)),

@@ -175,6 +175,12 @@ impl LoggedIn {
         );
     }
 
+    /// The status of an answer to a GET.
+    pub(crate) fn asks(&mut self, target: &str) -> u16 {
+        let answer = self.runtime.block_on(self.connection.get(target));
+        answer.expect("an answer").status
+    }
+
     /// Has large bodies come and go whole.
     #[track_caller]
     pub(crate) fn moves_bodies(&mut self) {

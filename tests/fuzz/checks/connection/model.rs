@@ -84,8 +84,13 @@ pub enum Kind {
     Relayed { response: Response, body: Vec<u8> },
     /// The front's own: a refusal of the client's message, or else 502.
     Own { refusal: bool },
-    /// The server's, which never gets there whole.
-    Cut { response: Response, body: Vec<u8> },
+    /// The server's, which never gets there whole. In place of one that is broken there may be 502, if that shows before anything
+    /// went out.
+    Cut {
+        response: Response,
+        body: Vec<u8>,
+        broken: bool,
+    },
     /// None.
     Nothing,
 }
@@ -93,8 +98,8 @@ pub enum Kind {
 /// What a server's bytes are for one request.
 enum Said {
     Whole(Response, Vec<u8>, usize),
-    /// The head is complete, the body is not.
-    Cut(Response, Vec<u8>),
+    /// The head is complete, the body is not, or it is broken.
+    Cut(Response, Vec<u8>, bool),
     /// No head that may pass.
     Broken,
     /// The head is not complete.
@@ -207,7 +212,14 @@ impl Expected {
                 let pin = Some(after).filter(|_| pinned && server_keeps);
                 (Kind::Relayed { response, body }, !keeps, pin)
             }
-            Said::Cut(response, body) => (Kind::Cut { response, body }, true, None),
+            Said::Cut(response, body, broken) => {
+                let cut = Kind::Cut {
+                    response,
+                    body,
+                    broken,
+                };
+                (cut, true, None)
+            }
             // The client of a pin that served before knows how to repeat its request.
             Said::Starved if before.is_some() => (Kind::Nothing, true, None),
             // It would believe itself logged in on a connection that is not.
@@ -250,7 +262,8 @@ fn read_answer(bytes: &[u8], to_head: bool) -> (Vec<u16>, Said) {
         if response.status >= 200 {
             let said = match read_body(response.body, &bytes[at..]) {
                 Read::Whole(body, taken) => Said::Whole(response, body, at + taken),
-                Read::Unfinished(body) | Read::Broken(body) => Said::Cut(response, body),
+                Read::Unfinished(body) => Said::Cut(response, body, false),
+                Read::Broken(body) => Said::Cut(response, body, true),
             };
             return (informational, said);
         }
