@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 /// The rules in their order; the first that matches decides; without a match access is allowed.
 #[derive(Clone, Debug, Default)]
@@ -37,13 +37,26 @@ impl AccessRules {
     }
 }
 
-/// `10.0.0.1`, `10.0.0.0/8`, `fd00::/8`. True beside it: bits behind the prefix are set, and mean nothing.
+/// `10.0.0.1`, `10.0.0.0/8`, `fd00::/8`; `::ffff:10.0.0.0/104` is the second of them. True beside it: bits behind the prefix are
+/// set, and mean nothing.
 pub(super) fn net(text: &str) -> Option<(IpNet, bool)> {
     let net: IpNet = match text.parse::<IpAddr>() {
         Ok(address) => address.into(),
         Err(_) => text.parse().ok()?,
     };
-    Some((net.trunc(), net.trunc() != net))
+    Some((canonical(net.trunc()), net.trunc() != net))
+}
+
+/// Clients are compared by their canonical addresses: IPv4 clients of an IPv6 socket by their IPv4 addresses.
+fn canonical(net: IpNet) -> IpNet {
+    let v4 = match net {
+        IpNet::V6(net) if net.prefix_len() >= 96 => net
+            .addr()
+            .to_ipv4_mapped()
+            .and_then(|address| Ipv4Net::new(address, net.prefix_len() - 96).ok()),
+        _ => None,
+    };
+    v4.map_or(net, IpNet::V4)
 }
 
 #[cfg(test)]
@@ -83,6 +96,9 @@ mod tests {
             ("10.0.0.1", Some(("10.0.0.1/32", false))),
             ("10.0.0.1/8", Some(("10.0.0.0/8", true))),
             ("::1", Some(("::1/128", false))),
+            ("::ffff:10.0.0.1", Some(("10.0.0.1/32", false))),
+            ("::ffff:10.1.0.0/104", Some(("10.0.0.0/8", true))),
+            ("::ffff:0:0/95", Some(("::fffe:0:0/95", true))),
             ("10.0.0.0/33", None),
             ("10.0.0.0/255.0.0.0", None),
             ("x", None),

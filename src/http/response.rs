@@ -167,8 +167,12 @@ impl ResponseHead {
         } else {
             framing
         };
-        self.keep_alive =
-            connection.keeps_open(self.version) && self.framing != Framing::UntilClose;
+        // A server that announces a body where none may be perhaps sends it, behind what counts as the end.
+        let announced =
+            length_misleads && matches!(framing, Framing::Chunked | Framing::Length(1..));
+        self.keep_alive = connection.keeps_open(self.version)
+            && self.framing != Framing::UntilClose
+            && !announced;
         Ok(())
     }
 }

@@ -27,6 +27,13 @@ use super::reactor::Reactor;
 /// although tasks wake each other for ever.
 const TURN: usize = 128;
 
+/// Bytes that all ready tasks together should move in one turn: some milliseconds' worth.
+const ALL_BYTES: usize = 16 << 20;
+
+/// Bounds of what one of them may move in it, in bytes. With less, the calls cost more than what they move.
+const EACH_BYTES_MIN: usize = 64 << 10;
+const EACH_BYTES_MAX: usize = 1 << 20;
+
 /// The number of the future that [`run`] was given.
 const MAIN: usize = usize::MAX;
 
@@ -44,6 +51,8 @@ struct Runtime {
     ready: RefCell<VecDeque<usize>>,
     /// Tasks that go on after the next look at the kernel.
     gave_way: RefCell<Vec<Waker>>,
+    /// See [`turn_bytes`].
+    turn_bytes: Cell<usize>,
     timers: RefCell<BTreeMap<(Instant, u64), Waker>>,
     timers_made: Cell<u64>,
     /// When this turn began.
@@ -201,6 +210,12 @@ pub fn spawn(task: impl Future<Output = ()> + 'static) {
     .expect("spawned by a worker");
 }
 
+/// Bytes that a task may move before it has to [`give_way`], and at once: fewer, the more tasks are ready, so that a turn in which
+/// each of them moves that much makes nobody wait for long.
+pub fn turn_bytes() -> usize {
+    runtime(|runtime| runtime.turn_bytes.get()).unwrap_or(EACH_BYTES_MAX)
+}
+
 /// Lets every other task of the worker run and new readiness be noticed. A task that never waits starves the others, and
 /// waiting for a socket that is ready already is no wait.
 pub async fn give_way() {
@@ -260,6 +275,7 @@ impl Runtime {
             tasks: RefCell::default(),
             ready: RefCell::default(),
             gave_way: RefCell::default(),
+            turn_bytes: Cell::new(EACH_BYTES_MAX),
             timers: RefCell::default(),
             timers_made: Cell::new(0),
             now: Cell::new(Instant::now()),
@@ -284,7 +300,11 @@ impl Runtime {
         let (handle, waker) = self.handle(MAIN);
         self.ready.borrow_mut().push_back(MAIN);
         loop {
-            let turn = self.ready.borrow().len().max(TURN);
+            let ready = self.ready.borrow().len();
+            let each = ALL_BYTES / ready.max(1);
+            self.turn_bytes
+                .set(each.clamp(EACH_BYTES_MIN, EACH_BYTES_MAX));
+            let turn = ready.max(TURN);
             for _ in 0..turn {
                 let Some(task) = self.ready.borrow_mut().pop_front() else {
                     break;

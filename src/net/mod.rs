@@ -25,7 +25,7 @@ mod watch;
 mod tests;
 
 pub use driver::Driver;
-pub use executor::{closing, give_way, now, run, sleep, spawn};
+pub use executor::{closing, give_way, now, run, sleep, spawn, turn_bytes};
 pub use listener::{Accepted, Bound, ClientAddress, InetOptions, Listener};
 pub use pipe::Pipe;
 pub use scratch::{Loan, SCRATCH_BYTES};

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::model::{Action, Level, Location, ProxyPass, Return};
 use crate::http::body::BodyReader;
+use crate::http::head::Framing;
 use crate::http::proxy_header;
 use crate::http::refusal::Refusal;
 use crate::http::request::shown_line;
@@ -476,6 +477,15 @@ impl Client {
             self.socket.set_nodelay(false);
         }
         request.may_keep = self.may_keep(location, request);
+        if let Framing::Length(length) = request.head.framing
+            && length > location.client.max_body_size
+            && location.client.max_body_size != 0
+            && !matches!(routed, Routed::ServerReturns)
+        {
+            let message = format_args!("client intended to send too large body: {length} bytes");
+            self.seen(settings).log(Level::Error, request, message);
+            return Err(Own::Status(413));
+        }
         if let Some(answer) = returned(settings, request, &routed) {
             return Err(Own::Return(answer));
         }

@@ -151,14 +151,6 @@ impl Forward<'_> {
         request: &mut Request,
         pass: &ProxyPass,
     ) -> Result<(Option<Pinned<Upstream>>, Way), Finished> {
-        if let Framing::Length(length) = request.head.framing
-            && self.location.client.max_body_size != 0
-            && length > self.location.client.max_body_size
-        {
-            let message = format_args!("client intended to send too large body: {length} bytes");
-            self.client.log(Level::Error, request, message);
-            return Err(Finished::Answer(413));
-        }
         let (group, replaced) = self.destination(request, pass)?;
         request.replaced = replaced;
         let (credentials, tainted) = self.credentials(request);

@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 use crate::http::body::{BodyReader, CHUNK_HEADER_MAX, Event, chunk_header};
 use crate::http::refusal::Refusal;
 use crate::http::rewrite::Slices;
-use crate::net::{Peek, Pipe, SCRATCH_BYTES, Socket, give_way};
+use crate::net::{Peek, Pipe, SCRATCH_BYTES, Socket, give_way, turn_bytes};
 
 use super::slot::{Slot, Timer};
 
@@ -20,9 +20,6 @@ const SPLICE_MIN: u64 = 32 << 10;
 /// Where a head is expected, or the size of the next large chunk, no more than this is received at once: what is received is
 /// copied, and the body behind it may be worth a pipe.
 pub(super) const HEAD_BYTES: usize = 16 << 10;
-
-/// Bytes that one relay moves before it lets the worker's other tasks run.
-const TURN_BYTES: usize = 1 << 20;
 
 /// What a call counts for that moves fewer bytes, so that small pieces fill a turn, too.
 const CALL_BYTES: usize = 8 << 10;
@@ -175,7 +172,7 @@ impl Relay<'_> {
                 spliced = true;
                 continue;
             }
-            if turn >= TURN_BYTES {
+            if turn >= turn_bytes() {
                 turn = 0;
                 give_way().await;
             }
@@ -354,7 +351,9 @@ impl Relay<'_> {
     /// Moves what the source holds of the data that comes next into an empty pipe.
     fn fill(&mut self, pipe: &mut Pipe) -> io::Result<usize> {
         let left = self.reader.data_left().unwrap_or(u64::MAX);
-        let len = usize::try_from(left).unwrap_or(usize::MAX).min(TURN_BYTES);
+        let len = usize::try_from(left)
+            .unwrap_or(usize::MAX)
+            .min(turn_bytes());
         let n = pipe.fill(self.from.socket, len)?;
         self.reader.skip(n as u64);
         Ok(n)
@@ -371,7 +370,7 @@ impl Relay<'_> {
             if self.reader.data_left() == Some(0) {
                 return Ok(());
             }
-            if turn >= TURN_BYTES {
+            if turn >= turn_bytes() {
                 turn = 0;
                 give_way().await;
             }

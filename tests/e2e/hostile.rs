@@ -249,6 +249,18 @@ fn a_body_where_servers_expect_none_is_nobody_else_s_request() {
 }
 
 #[test]
+fn a_body_that_may_not_be_there_spoils_nobody_else_s_answer() {
+    let request = "GET / HTTP/1.1\r\nHost: t\r\n\r\n";
+    for (head, late) in [
+        ("Transfer-Encoding: chunked\r\n", "0\r\n\r\n"),
+        ("Content-Length: 5\r\n", "wrong"),
+    ] {
+        let answer = format!("HTTP/1.1 204 No Content\r\n{head}\r\n");
+        assert_eq!(poisoned(request, &answer, late), "200 right", "{head}");
+    }
+}
+
+#[test]
 fn a_body_that_ends_with_the_close_and_is_cut_short_does_not_look_complete() {
     let (old, new) = (
         "GET / HTTP/1.0\r\n\r\n",

@@ -88,6 +88,20 @@ fn as_many_pass_as_the_burst_says_whichever_worker_they_come_to() {
 }
 
 #[test]
+fn a_body_that_is_too_large_anyway_counts_for_nothing() {
+    let (front, origin) = front(SLOW, "client_max_body_size 10; limit_req zone=one;");
+    for _ in 0..3 {
+        let mut client = Peer::connect(front.addr(0));
+        client.send("POST /whoami HTTP/1.1\r\nHost: test\r\nContent-Length: 11\r\n\r\n");
+        assert_eq!(client.answer().status(), 413);
+    }
+    let mut client = Peer::connect(front.addr(0));
+    let statuses = [client.get("/whoami"), client.get("/whoami")].map(|answer| answer.status());
+    assert_eq!(statuses, [200, 503]);
+    assert_eq!(origin.log().len(), 1);
+}
+
+#[test]
 fn what_comes_too_fast_waits_for_its_turn_and_nobody_else_does() {
     const RATE: &str = "limit_req_zone $arg_key zone=one:1m rate=10r/s;";
     let (front, origin) = front(RATE, "limit_req zone=one burst=5;");

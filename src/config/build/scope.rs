@@ -14,6 +14,16 @@ use super::super::value;
 use super::proxy::ProxyScope;
 use super::{Builder, Level, level};
 
+/// Fields by which a client finds the end of an answer and knows whether its connection stays: a second one could contradict the
+/// first.
+const OF_THE_CONNECTION: [&str; 5] = [
+    "connection",
+    "content-length",
+    "keep-alive",
+    "transfer-encoding",
+    "upgrade",
+];
+
 /// The values that hold in a block. A block's own lists take the place of the inherited ones as a whole.
 #[derive(Clone)]
 pub(super) struct Scope {
@@ -77,8 +87,7 @@ impl Builder<'_> {
         client(level, &mut scope.client)?;
         head(level, &mut scope)?;
         if level.has("add_header") {
-            let headers = level.all("add_header");
-            scope.add_headers = headers.map(|d| self.add_header(d)).collect::<Result<_>>()?;
+            scope.add_headers = self.add_headers(level)?;
         }
         self.proxy_scope(level, &mut scope.proxy)?;
         Ok(scope)
@@ -150,6 +159,23 @@ impl Builder<'_> {
                 _ => RealIpHeader::Field(field),
             })
         })
+    }
+
+    fn add_headers(&mut self, level: Level<'_>) -> Result<Vec<AddHeader>> {
+        let mut headers = Vec::new();
+        for directive in level.all("add_header") {
+            let header = self.add_header(directive)?;
+            if OF_THE_CONNECTION.contains(&&header.name.to_ascii_lowercase()[..]) {
+                let message = format!(
+                    "\"add_header {}\" has no effect: answers are framed by what is sent",
+                    header.name
+                );
+                self.warn(&directive.place, message);
+                continue;
+            }
+            headers.push(header);
+        }
+        Ok(headers)
     }
 
     fn add_header(&self, directive: &Directive) -> Result<AddHeader> {

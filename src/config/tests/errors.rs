@@ -361,6 +361,8 @@ fn warnings() {
         ("proxy_set_header Connection Close; ntlm; location / { proxy_pass http://10.0.0.2; }", r#"[warn] "proxy_set_header Connection close" ends every login at once where "ntlm" is used…"#),
         (r#"proxy_set_header Authorization ""; location / { proxy_pass http://u; }"#, r#"[warn] "proxy_set_header Authorization" with an empty value keeps every login away where "ntlm" is used…"#),
         ("proxy_set_header Content-Length 5;", r#"[warn] "proxy_set_header Content-Length" has no effect: bodies are framed by what is sent…"#),
+        ("add_header Content-Length 5;", r#"[warn] "add_header Content-Length" has no effect: answers are framed by what is sent…"#),
+        ("add_header transfer-encoding gzip;", r#"[warn] "add_header transfer-encoding" has no effect: answers are framed by what is sent…"#),
         ("access_log a combined buffer=32k;", r#"[warn] "buffer=32k" has no effect: lines are gathered in any case…"#),
         ("listen 80 deferred;", r#"[warn] "deferred" of "listen" has no effect…"#),
     ], "\n}}");

@@ -314,8 +314,11 @@ fn rule_31_responses_pass_as_they_came() {
         let got = String::from_utf8(client.take(wanted.len())).expect("text");
         assert_eq!(got, wanted);
         assert_eq!(client.so_far(), "");
-        // Both connections are in step.
         client.send("GET /next HTTP/1.1\r\nHost: test\r\n\r\n");
+        // Both connections are in step, unless a body was announced where none may be.
+        if said.contains(" 204 ") && said.contains("chunked") {
+            upstream = stand.server.accept();
+        }
         assert_eq!(upstream.head().line(), "GET /next HTTP/1.1");
         upstream.send("HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n");
         assert_eq!(client.answer().status(), 204);

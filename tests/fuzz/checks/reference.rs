@@ -192,6 +192,9 @@ pub fn response(head: &[u8], sizes: Sizes, to_head: bool, upgrade_asked: bool) -
     let said = length_of(&fields, is_http_10)?.unwrap_or(Body::UntilClose);
     let bodiless = to_head || status < 200 || status == 204 || status == 304;
     let body = if bodiless { Body::None } else { said };
+    // Where none may be announced: perhaps it follows all the same.
+    let doubtful =
+        (status < 200 || status == 204) && matches!(said, Body::Chunked | Body::Length(1..));
     let passing = fields.iter().filter(|(name, _)| {
         let name = lower(name);
         let misleads = name == b"content-length" && (status < 200 || status == 204);
@@ -202,7 +205,7 @@ pub fn response(head: &[u8], sizes: Sizes, to_head: bool, upgrade_asked: bool) -
         status_and_reason: rest.to_vec(),
         is_http_10,
         body,
-        keeps_open: keeps_open(&options, is_http_10) && body != Body::UntilClose,
+        keeps_open: keeps_open(&options, is_http_10) && body != Body::UntilClose && !doubtful,
         passing: passing.cloned().collect(),
         fields,
     })
