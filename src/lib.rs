@@ -17,3 +17,4 @@ pub mod observe;
 pub mod pin;
 pub mod process;
 pub mod proxy;
+pub mod tls;

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 pub mod access;
 mod address;
 mod build;
+pub mod ciphers;
 mod directives;
 mod error;
 mod lex;

@@ -13,6 +13,7 @@ use crate::pin;
 use crate::pin::pool::PoolLimits;
 
 use super::access::AccessRules;
+use super::ciphers::Suite;
 use super::location::Locations;
 use super::names::ServerNames;
 use super::template::{Map, Template};
@@ -136,6 +137,8 @@ pub struct Listener {
     pub keepalive: Option<TcpKeepalive>,
     /// `proxy_protocol`
     pub proxy_protocol: bool,
+    /// `ssl`
+    pub ssl: bool,
     /// The servers by name, and the default one.
     pub names: ServerNames,
 }
@@ -171,6 +174,46 @@ pub struct Server {
     pub head: HeadLimits,
     /// `client_header_timeout`, default 60s.
     pub header_timeout: Duration,
+    /// `ssl_*`; `None`: it has no certificate, and rejects no handshake.
+    pub tls: Option<Tls>,
+}
+
+/// `ssl_*` of a server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// `ssl_certificate` and `ssl_certificate_key`, in order.
+    pub certificates: Vec<CertificateFiles>,
+    /// `ssl_password_file`: each line is tried on an encrypted key.
+    pub password_file: Option<PathBuf>,
+    /// `ssl_protocols`
+    pub tls12: bool,
+    /// `ssl_protocols`
+    pub tls13: bool,
+    /// `ssl_ciphers`: the suites of TLS 1.2, the preferred one first.
+    pub suites12: Vec<Suite>,
+    /// `ssl_conf_command Ciphersuites`: the suites of TLS 1.3, the preferred one first.
+    pub suites13: Vec<Suite>,
+    /// `ssl_prefer_server_ciphers`, default off.
+    pub prefer_server_ciphers: bool,
+    /// `ssl_session_cache`: how many sessions are kept, default 0.
+    pub sessions: usize,
+    /// `ssl_session_tickets`, default on.
+    pub tickets: bool,
+    /// `ssl_session_timeout`, default 5m.
+    pub session_timeout: Duration,
+    /// `ssl_handshake_timeout`, default 60s.
+    pub handshake_timeout: Duration,
+    /// `ssl_reject_handshake`
+    pub rejects: bool,
+}
+
+/// A certificate chain and its key, as PEM files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// The server's certificate first.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
 }
 
 /// Everything that holds for requests of one location, inherited values filled in.

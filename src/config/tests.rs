@@ -106,6 +106,7 @@ fn every_honoured_directive_is_read() {
         include_str!("build/proxy.rs"),
         include_str!("build/scope.rs"),
         include_str!("build/server.rs"),
+        include_str!("build/tls.rs"),
         include_str!("build/upstream.rs"),
         include_str!("parse.rs"),
     ]

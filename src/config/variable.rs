@@ -80,6 +80,12 @@ pub enum Variable {
     AuthScheme,
     LimitReqStatus,
     LimitConnStatus,
+    SslProtocol,
+    SslCipher,
+    SslCurve,
+    SslServerName,
+    SslSessionReused,
+    SslAlpnProtocol,
 }
 
 impl Variable {
@@ -182,6 +188,12 @@ static NAMES: &[(&str, Variable)] = &[
     ("auth_scheme", Variable::AuthScheme),
     ("limit_req_status", Variable::LimitReqStatus),
     ("limit_conn_status", Variable::LimitConnStatus),
+    ("ssl_protocol", Variable::SslProtocol),
+    ("ssl_cipher", Variable::SslCipher),
+    ("ssl_curve", Variable::SslCurve),
+    ("ssl_server_name", Variable::SslServerName),
+    ("ssl_session_reused", Variable::SslSessionReused),
+    ("ssl_alpn_protocol", Variable::SslAlpnProtocol),
     ("document_uri", Variable::Uri),
     ("query_string", Variable::Args),
 ];
@@ -221,7 +233,8 @@ mod tests {
             ("http_", None),
             ("nonsense", None),
             ("", None),
-            ("ssl_protocol", None),
+            ("ssl_protocol", Some(Variable::SslProtocol)),
+            ("ssl_nonsense", None),
         ] {
             assert_eq!(Variable::builtin(name), expected, "{name}");
         }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::config::model::{Level, LogTarget, Main};
+use crate::config::model::{Level, LogTarget, Main, Server};
 use crate::config::{self, Config, System};
 use crate::net::{Bound, Driver};
 use crate::observe::error_log::ErrorLog;
@@ -21,6 +21,7 @@ use crate::process::{
     redirect_stderr,
 };
 use crate::proxy::{Command, Deployment};
+use crate::tls;
 
 use addresses::Addresses;
 use workers::Workers;
@@ -90,6 +91,7 @@ pub fn check(config: &Config) -> Result<(), StartError> {
     let mut logs = LogFiles::default();
     let main_log = Arc::new(ErrorLog::open(&config.main.error_logs, &mut logs).map_err(emerg)?);
     open_logs(config, &mut logs, &main_log)?;
+    load_tls(config)?;
     if let Some((name, group)) = &config.main.user
         && nix::unistd::geteuid().is_root()
     {
@@ -430,17 +432,28 @@ fn deploy(
 ) -> Result<Arc<Deployment>, StartError> {
     let main_log = Arc::new(ErrorLog::open(&config.main.error_logs, logs).map_err(emerg)?);
     let LocationLogs { errors, accesses } = open_logs(&config, logs, &main_log)?;
+    let tls = load_tls(&config)?;
     let zones = zones::open(&config, before)?;
     let logins = zones::logins(&config, before)?;
     Ok(Arc::new(Deployment {
         config,
         zones,
+        tls,
         logins,
         error_logs: errors,
         access_logs: accesses,
         listen_ids,
         main_log,
     }))
+}
+
+/// For each server, how its handshakes are made.
+fn load_tls(config: &Config) -> Result<Vec<Option<Arc<rustls::ServerConfig>>>, StartError> {
+    let load = |server: &Server| match &server.tls {
+        Some(settings) => tls::load(settings).map_err(emerg),
+        None => Ok(None),
+    };
+    config.http.servers.iter().map(load).collect()
 }
 
 /// For each location, where its errors go, and the files of its `access_log` lines.

@@ -231,6 +231,15 @@ impl Reactor {
         Ok(Some(len))
     }
 
+    /// Keeps bytes that the kernel has no room for, behind those that wait already, until there is room.
+    pub(super) fn keep(&self, key: Key, state: &State, bytes: &[u8]) {
+        let mut left = state.outgoing.take_left().map_or_else(Vec::new, Vec::from);
+        left.extend_from_slice(bytes);
+        state.outgoing.keep(left.into());
+        state.forget(WRITE);
+        self.arm(key, state, Want::Writable);
+    }
+
     /// Has everything reach the kernel that is queued for the descriptor.
     pub(super) fn settle(&self, state: &State) {
         // Forgotten first: what the flush finds may queue a wait for room.

@@ -32,8 +32,11 @@ struct Scratch {
 }
 
 impl Loan {
-    /// Takes the worker's buffer and lets `fill` receive into its first `most` bytes.
-    pub(super) fn fill<E>(
+    /// Takes the worker's buffer and lets `fill` write into its first `most` bytes; it returns how many it wrote.
+    ///
+    /// # Errors
+    /// That of `fill`.
+    pub fn fill<E>(
         most: usize,
         fill: impl FnOnce(&mut [u8]) -> Result<usize, E>,
     ) -> Result<Self, E> {

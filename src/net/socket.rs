@@ -254,6 +254,29 @@ impl Socket {
         }
     }
 
+    /// Sends all of `bytes`: what the kernel has no room for is kept until it has. For pieces that must not be cut, such as
+    /// records; whoever sends one after another asks [`Socket::is_backed_up`] before, so that little is kept.
+    ///
+    /// # Errors
+    /// Those of [`Socket::try_send`].
+    pub fn send_whole(&self, bytes: &[u8]) -> io::Result<()> {
+        let sent = self.try_send(&[IoSlice::new(bytes)], false)?;
+        if sent < bytes.len() {
+            self.watch.keep(&bytes[sent..]);
+        }
+        Ok(())
+    }
+
+    /// Whether bytes that were taken over wait for room. [`Socket::poll_writable`] is ready when they are gone.
+    pub fn is_backed_up(&self) -> bool {
+        self.watch.has_left()
+    }
+
+    /// Whether the close is to be a reset.
+    pub fn is_to_be_reset(&self) -> bool {
+        self.resets.get()
+    }
+
     /// Whether the connection has failed, a reset by the peer above all. Bytes that came before may be unread still.
     pub fn is_reset(&self) -> bool {
         self.watch.has_failed() || !matches!(self.socket.take_error(), Ok(None))

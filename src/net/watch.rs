@@ -126,6 +126,16 @@ impl Watch {
         reactor(|reactor| reactor.send(self.key, &self.state, slices, more)).unwrap_or(Ok(None))
     }
 
+    /// Takes over bytes that the kernel has no room for.
+    pub(super) fn keep(&self, bytes: &[u8]) {
+        reactor(|reactor| reactor.keep(self.key, &self.state, bytes));
+    }
+
+    /// Whether there are bytes that wait for the kernel to have room.
+    pub(super) fn has_left(&self) -> bool {
+        self.state.outgoing.has_left()
+    }
+
     /// Has everything reach the kernel that is queued for the descriptor. False if there are bytes that it has no room for.
     pub(super) fn settle(&self) -> bool {
         if self.state.outgoing.batch() != 0 {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::config::model::{Location, Return};
-use crate::http::answer::{page, reason};
+use crate::http::answer::{page, reason, wire_status};
 use crate::http::body::Event;
 use crate::http::head::Framing;
 use crate::http::refusal::Refusal;
@@ -45,11 +45,13 @@ impl Client {
         body: Body<'_>,
         keep: bool,
     ) -> bool {
+        // nginx's own statuses have pages of their own, and go out and into the log as 400.
+        let (shown, status) = (status, wire_status(status));
         let mut content = Vec::new();
         let mut content_type = "text/html";
         match &body {
             Body::Page | Body::Redirect(_) => {
-                page(status, fields::server_word(&location.client), &mut content)
+                page(shown, fields::server_word(&location.client), &mut content)
             }
             Body::Text(kind, text) => {
                 content_type = kind;
@@ -127,7 +129,7 @@ impl Client {
                 // A path becomes a whole URL, as nginx makes it (`absolute_redirect on`).
                 if text.starts_with(b"/") && !request.head.host.is_empty() {
                     let host = request.head.host.of(&request.bytes);
-                    text = [b"http://", host, &text].concat();
+                    text = [self.seen(settings).scheme(), b"://", host, &text].concat();
                 }
                 Body::Redirect(&text)
             }

@@ -34,7 +34,7 @@ pub(super) struct Client {
     pub(super) connection: Connection,
     /// Which of the process's listening addresses it came in by, and which of the configuration's listeners that is.
     listen: u64,
-    listener: usize,
+    pub(super) listener: usize,
     /// The pins: here and nowhere else, so that they end with this connection.
     pins: Pins<Upstream>,
     /// Bytes received and not used yet. Has no allocation while idle.
@@ -97,12 +97,13 @@ impl Client {
             worker,
             key,
             slot,
-            socket: accepted.socket,
+            socket: accepted.socket.into(),
             number,
             address: accepted.client,
             local: OnceCell::new(),
             accepted: now(),
             requests: 0,
+            plain_for_tls: false,
             proxied: None,
         };
         Self {
@@ -125,6 +126,11 @@ impl Client {
         self.listener = listener;
         if settings.config().http.listeners[listener].proxy_protocol
             && !Box::pin(self.read_proxy_header(&settings)).await
+        {
+            return;
+        }
+        if settings.config().http.listeners[listener].ssl
+            && !Box::pin(self.shake_hands(&settings)).await
         {
             return;
         }
@@ -477,6 +483,12 @@ impl Client {
             self.socket.set_nodelay(false);
         }
         request.may_keep = self.may_keep(location, request);
+        if self.plain_for_tls {
+            let message = format_args!("client sent plain HTTP request to HTTPS port");
+            self.seen(settings).log(Level::Info, request, message);
+            request.may_keep = false;
+            return Err(Own::Status(497));
+        }
         if let Framing::Length(length) = request.head.framing
             && length > location.client.max_body_size
             && location.client.max_body_size != 0

@@ -12,6 +12,7 @@ mod exchange;
 mod failure;
 mod fields;
 mod forward;
+mod handshake;
 mod limits;
 mod logins;
 mod logs;

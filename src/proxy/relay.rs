@@ -10,7 +10,8 @@ use smallvec::SmallVec;
 use crate::http::body::{BodyReader, CHUNK_HEADER_MAX, Event, chunk_header};
 use crate::http::refusal::Refusal;
 use crate::http::rewrite::Slices;
-use crate::net::{Peek, Pipe, SCRATCH_BYTES, Socket, give_way, turn_bytes};
+use crate::net::{Peek, Pipe, SCRATCH_BYTES, give_way, turn_bytes};
+use crate::tls::Stream;
 
 use super::slot::{Slot, Timer};
 
@@ -49,14 +50,14 @@ pub(super) enum RelayError {
 /// One connection's part in a relay: the socket, and how long a wait for it may take.
 #[derive(Clone, Copy)]
 pub(super) struct End<'a> {
-    pub(super) socket: &'a Socket,
+    pub(super) socket: &'a Stream,
     pub(super) slot: &'a Slot,
     pub(super) timer: Timer,
     pub(super) timeout: Duration,
     /// Once this is true, nothing more is expected of it: its hang-up ends every wait for it, and those for its source.
     pub(super) watched: Option<&'a Cell<bool>>,
     /// Where what it takes comes from: a reset there ends every wait for this end.
-    pub(super) source: Option<&'a Socket>,
+    pub(super) source: Option<&'a Stream>,
 }
 
 impl End<'_> {
@@ -187,9 +188,9 @@ impl Relay<'_> {
             // Before an urgent byte a splice brings nothing for ever; a receive skips the byte.
             let splices = pending.is_empty() && self.splices(0) && !unspliceable;
             self.source(if splices {
-                Socket::poll_spliceable
+                Stream::poll_spliceable
             } else {
-                Socket::poll_readable
+                Stream::poll_readable
             })
             .await?;
             if splices && let Ok(pipe) = Pipe::take() {
@@ -322,18 +323,27 @@ impl Relay<'_> {
         self.sent.set(self.sent.get() + all);
     }
 
+    /// Whether the kernel can move the bytes by itself: nothing has to be encrypted.
+    fn is_plain(&self) -> bool {
+        !self.from.socket.is_tls() && !self.to.socket.is_tls()
+    }
+
     /// Whether what comes next is worth a pipe, when `unsent` bytes before it have not been counted yet.
     fn splices(&self, unsent: u64) -> bool {
-        self.reader.data_left().is_some_and(|left| {
-            left >= SPLICE_MIN && self.moved.get() + unsent + left <= self.max_bytes
-        })
+        self.is_plain()
+            && self.reader.data_left().is_some_and(|left| {
+                left >= SPLICE_MIN && self.moved.get() + unsent + left <= self.max_bytes
+            })
     }
 
     /// Takes what the source holds behind the bytes that are about to be sent, if that is worth a pipe. A body that ends with
     /// its connection is spliced as long as more of it is there than one receive brings.
     fn look_ahead(&mut self, unsent: u64) {
         let until_close = self.reader.data_left().is_none();
-        if !self.from.socket.may_hold_more() || !until_close && !self.splices(unsent) {
+        if !self.is_plain()
+            || !self.from.socket.may_hold_more()
+            || !until_close && !self.splices(unsent)
+        {
             return;
         }
         let Ok(mut pipe) = Pipe::take() else {
@@ -354,7 +364,7 @@ impl Relay<'_> {
         let len = usize::try_from(left)
             .unwrap_or(usize::MAX)
             .min(turn_bytes());
-        let n = pipe.fill(self.from.socket, len)?;
+        let n = pipe.fill(self.from.socket.plain_socket(), len)?;
         self.reader.skip(n as u64);
         Ok(n)
     }
@@ -402,7 +412,7 @@ impl Relay<'_> {
             self.to.send(&left).await?;
         }
         while pipe.held() > 0 {
-            match pipe.drain(self.to.socket, self.chunked) {
+            match pipe.drain(self.to.socket.plain_socket(), self.chunked) {
                 Ok(n) => self.count(n as u64, n as u64),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.to.writable().await?;
@@ -420,7 +430,7 @@ impl Relay<'_> {
     /// Waits until `poll` finds the source ready; a receiver that hangs up meanwhile ends the relay.
     async fn source(
         &self,
-        poll: impl Fn(&Socket, &mut Context<'_>) -> Poll<()>,
+        poll: impl Fn(&Stream, &mut Context<'_>) -> Poll<()>,
     ) -> Result<(), RelayError> {
         let (from, to) = (&self.from, &self.to);
         let wait = from.slot.timed(from.timer, from.timeout, |cx| {

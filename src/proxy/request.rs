@@ -15,8 +15,9 @@ use crate::http::head::Framing;
 use crate::http::request::{RequestHead, shown_line};
 use crate::http::response::ResponseHead;
 use crate::http::rewrite::Rewrite;
-use crate::net::{ClientAddress, Socket, now};
+use crate::net::{ClientAddress, now};
 use crate::pin::{Credentials, State};
+use crate::tls::Stream;
 
 use super::destination::Replaced;
 use super::exchange::Upload;
@@ -35,7 +36,7 @@ pub(super) struct Connection {
     pub(super) worker: Rc<Worker>,
     pub(super) key: SlotKey,
     pub(super) slot: Rc<Slot>,
-    pub(super) socket: Socket,
+    pub(super) socket: Stream,
     /// `$connection`
     pub(super) number: u64,
     pub(super) address: ClientAddress,
@@ -44,6 +45,8 @@ pub(super) struct Connection {
     pub(super) accepted: Instant,
     /// `$connection_requests`
     pub(super) requests: u64,
+    /// What came first is no TLS although that is spoken here.
+    pub(super) plain_for_tls: bool,
     /// Source and destination that a PROXY header named.
     pub(super) proxied: Option<Box<(SocketAddr, SocketAddr)>>,
 }
@@ -333,6 +336,14 @@ impl<'a> ClientRef<'a> {
         View {
             client: *self,
             request,
+        }
+    }
+
+    /// `$scheme`: what the client speaks.
+    pub(super) fn scheme(&self) -> &'static [u8] {
+        match self.socket.is_tls() {
+            true => b"https",
+            false => b"http",
         }
     }
 

@@ -11,6 +11,7 @@ use crate::config::template::Template;
 use crate::net::{Peek, Socket};
 use crate::pin::pool::PoolLimits;
 use crate::pin::{self, GroupId, IdleKey, IdleOrder, Pool};
+use crate::tls::Stream;
 
 use super::slot::SlotKey;
 
@@ -179,7 +180,7 @@ impl Group {
 
 /// A connection to a server. Dropping it closes it, and every count and list it is in forgets it.
 pub(super) struct Upstream {
-    pub(super) socket: Socket,
+    pub(super) socket: Stream,
     pub(super) group: Rc<Group>,
     servers: Rc<Servers>,
     peer: PeerIndex,
@@ -214,7 +215,7 @@ impl Upstream {
         };
         group.connections.set(group.connections.get() + 1);
         let mut upstream = Box::new(Self {
-            socket,
+            socket: socket.into(),
             group: Rc::clone(group),
             servers: Rc::clone(servers),
             peer,

@@ -62,6 +62,8 @@ pub struct Deployment {
     pub listen_ids: Vec<u64>,
     /// The memory of each `limit_req_zone` and `limit_conn_zone`: what is written in it is the one thing that workers share.
     pub zones: Vec<Arc<Zone>>,
+    /// For each server, how its handshakes are made; `None`: it rejects them, or has no certificate.
+    pub tls: Vec<Option<Arc<rustls::ServerConfig>>>,
     /// Failed logins by client address, if `ntlm_fail_delay` is used.
     pub logins: Option<Arc<Zone>>,
     /// The main context's error log.

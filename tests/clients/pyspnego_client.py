@@ -31,7 +31,8 @@ scheme = SCHEMES[protocol]
 parts = urllib.parse.urlsplit(url)
 target = parts.path or "/"
 context = spnego.client(user, password, hostname=parts.hostname, service="HTTP", protocol=protocol)
-connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=30)
+connect = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}[parts.scheme]
+connection = connect(parts.hostname, parts.port, timeout=30)
 
 token = context.step()
 while True:

@@ -38,5 +38,6 @@ mod rules;
 mod secrets;
 mod signals;
 mod smoke;
+mod tls;
 mod unpinned;
 mod zones;

@@ -4,6 +4,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+use std::sync::Arc;
 
 use socket2::SockRef;
 
@@ -21,6 +22,7 @@ pub(crate) struct Peer {
 enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
+    Tls(Box<rustls::StreamOwned<rustls::ClientConnection, TcpStream>>),
 }
 
 /// A server that the test plays: it accepts when the test says so.
@@ -131,6 +133,42 @@ impl Peer {
         ))
     }
 
+    /// Connects over TLS, and asks for `name` if it is a host's.
+    ///
+    /// # Errors
+    /// The handshake fails.
+    pub(crate) fn connect_tls(
+        addr: SocketAddr,
+        name: &str,
+        config: Arc<rustls::ClientConfig>,
+    ) -> io::Result<Self> {
+        let socket = TcpStream::connect(addr).expect("a connection to the front");
+        socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        let name = name.to_owned().try_into().expect("a name");
+        let session = rustls::ClientConnection::new(config, name).expect("a session");
+        let mut stream = rustls::StreamOwned::new(session, socket);
+        while stream.conn.is_handshaking() {
+            stream.conn.complete_io(&mut stream.sock)?;
+        }
+        Ok(Self::new(Stream::Tls(Box::new(stream))))
+    }
+
+    /// The session of [`Peer::connect_tls`].
+    pub(crate) fn session(&self) -> &rustls::ClientConnection {
+        match &self.stream {
+            Stream::Tls(stream) => &stream.conn,
+            _ => panic!("no TLS"),
+        }
+    }
+
+    /// The connection below the session of [`Peer::connect_tls`].
+    pub(crate) fn raw(&mut self) -> &mut TcpStream {
+        match &mut self.stream {
+            Stream::Tls(stream) => &mut stream.sock,
+            _ => panic!("no TLS"),
+        }
+    }
+
     /// An end whose other end is gone.
     pub(crate) fn of_nobody() -> Self {
         let (stream, _) = UnixStream::pair().expect("a pair of sockets");
@@ -141,6 +179,7 @@ impl Peer {
         let socket = match &stream {
             Stream::Tcp(stream) => SockRef::from(stream),
             Stream::Unix(stream) => SockRef::from(stream),
+            Stream::Tls(stream) => SockRef::from(&stream.sock),
         };
         socket.set_nonblocking(false).expect("a blocking socket");
         socket
@@ -163,6 +202,7 @@ impl Peer {
         let stream = match &self.stream {
             Stream::Tcp(stream) => Stream::Tcp(stream.try_clone().expect("a descriptor")),
             Stream::Unix(stream) => Stream::Unix(stream.try_clone().expect("a descriptor")),
+            Stream::Tls(_) => panic!("a session of TLS has one end"),
         };
         Self {
             stream,
@@ -175,6 +215,7 @@ impl Peer {
         match &self.stream {
             Stream::Tcp(stream) => SockRef::from(stream),
             Stream::Unix(stream) => SockRef::from(stream),
+            Stream::Tls(stream) => SockRef::from(&stream.sock),
         }
     }
 
@@ -182,6 +223,7 @@ impl Peer {
     pub(crate) fn local_addr(&self) -> SocketAddr {
         match &self.stream {
             Stream::Tcp(stream) => stream.local_addr().expect("an address"),
+            Stream::Tls(stream) => stream.sock.local_addr().expect("an address"),
             Stream::Unix(_) => panic!("a unix socket has no such address"),
         }
     }
@@ -190,6 +232,7 @@ impl Peer {
     pub(crate) fn peer_addr(&self) -> SocketAddr {
         match &self.stream {
             Stream::Tcp(stream) => stream.peer_addr().expect("an address"),
+            Stream::Tls(stream) => stream.sock.peer_addr().expect("an address"),
             Stream::Unix(_) => panic!("a unix socket has no such address"),
         }
     }
@@ -214,6 +257,7 @@ impl Peer {
         match &mut self.stream {
             Stream::Tcp(stream) => stream,
             Stream::Unix(stream) => stream,
+            Stream::Tls(stream) => stream,
         }
     }
 
@@ -222,6 +266,7 @@ impl Peer {
         match &mut self.stream {
             Stream::Tcp(stream) => stream.read(buffer),
             Stream::Unix(stream) => stream.read(buffer),
+            Stream::Tls(stream) => stream.read(buffer),
         }
     }
 
@@ -231,6 +276,7 @@ impl Peer {
         let n = match &mut self.stream {
             Stream::Tcp(stream) => stream.read(&mut buffer)?,
             Stream::Unix(stream) => stream.read(&mut buffer)?,
+            Stream::Tls(stream) => stream.read(&mut buffer)?,
         };
         self.ahead.extend_from_slice(&buffer[..n]);
         Ok(n)

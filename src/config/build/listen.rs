@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::super::address::{Address, Host};
-use super::super::error::Result;
+use super::super::error::{Place, Result};
 use super::super::model::{ListenAddress, Listener, PeerAddress, ServerIndex, TcpKeepalive};
 use super::super::names::{NotInserted, ServerNames};
 use super::super::parse::Directive;
@@ -35,6 +35,8 @@ pub(super) struct Draft {
     default_set: bool,
     default: ServerIndex,
     servers: Vec<ServerIndex>,
+    /// Where `ssl` stands, if it does.
+    ssl_at: Option<Place>,
 }
 
 /// What one `listen` says besides the address.
@@ -44,6 +46,7 @@ struct SocketOptions {
     ipv6only: bool,
     keepalive: Option<TcpKeepalive>,
     proxy_protocol: bool,
+    ssl: bool,
 }
 
 impl Default for SocketOptions {
@@ -53,6 +56,7 @@ impl Default for SocketOptions {
             ipv6only: true,
             keepalive: None,
             proxy_protocol: false,
+            ssl: false,
         }
     }
 }
@@ -99,7 +103,7 @@ impl Builder<'_> {
                     "reuseport" | "bind" => options_set = true,
                     "proxy_protocol" => options.proxy_protocol = true,
                     "deferred" => self.without_effect(directive, parameter),
-                    "ssl" => return Err(requires_module(directive, "ssl", "ssl", NO_TLS)),
+                    "ssl" => options.ssl = true,
                     "http2" | "spdy" => {
                         return Err(requires_module(directive, "http2", "v2", NO_HTTP2));
                     }
@@ -143,11 +147,16 @@ impl Builder<'_> {
                 return Err(directive.error(format!("a duplicate default server for {shown}")));
             }
             let proxy_protocol = draft.options.proxy_protocol || options.proxy_protocol;
+            let ssl = draft.options.ssl || options.ssl;
             if options_set {
                 draft.options = options;
                 draft.options_set = true;
             }
             draft.options.proxy_protocol = proxy_protocol;
+            draft.options.ssl = ssl;
+            if options.ssl {
+                draft.ssl_at.get_or_insert_with(|| directive.place.clone());
+            }
             if is_default {
                 draft.default = server;
                 draft.default_set = true;
@@ -225,6 +234,13 @@ impl Builder<'_> {
     pub(super) fn listeners(&mut self, drafts: Vec<Draft>, names: &[Names]) -> Result<()> {
         for draft in drafts {
             let shown = show(&draft.address);
+            if let Some(place) = &draft.ssl_at
+                && self.http.servers[draft.default].tls.is_none()
+            {
+                let message =
+                    "no \"ssl_certificate\" is defined for the \"listen ... ssl\" directive";
+                return Err(super::Error::at(place, message));
+            }
             let mut by_name = ServerNames::new(draft.default);
             for &server in &draft.servers {
                 for name in &names[server].0 {
@@ -254,6 +270,7 @@ impl Builder<'_> {
                 ipv6only: draft.options.ipv6only,
                 keepalive: draft.options.keepalive,
                 proxy_protocol: draft.options.proxy_protocol,
+                ssl: draft.options.ssl,
                 names: by_name,
             });
         }
@@ -272,7 +289,6 @@ impl Names {
     }
 }
 
-const NO_TLS: &str = "TLS is not there yet";
 const NO_HTTP2: &str = "Windows authentication does not exist in HTTP/2 and HTTP/3";
 
 fn requires_module(
@@ -300,6 +316,7 @@ fn draft_of(drafts: &mut Vec<Draft>, address: ListenAddress, server: ServerIndex
                 default_set: false,
                 default: server,
                 servers: Vec::new(),
+                ssl_at: None,
             });
             drafts.len() - 1
         }

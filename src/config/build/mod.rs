@@ -24,6 +24,7 @@ mod map;
 mod proxy;
 mod scope;
 mod server;
+mod tls;
 mod upstream;
 mod variables;
 
@@ -133,6 +134,12 @@ impl Builder<'_> {
 
     fn warn(&mut self, place: &Place, message: impl Display) {
         self.warnings.push(format!("{message} in {place}"));
+    }
+
+    /// A path, relative to the configuration file's directory.
+    fn conf_path(&self, text: &str) -> PathBuf {
+        let file = self.options.prefix.join(&self.options.file);
+        file.parent().unwrap_or(&file).join(text)
     }
 
     /// A path, relative to the prefix.

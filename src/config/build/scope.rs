@@ -12,6 +12,7 @@ use super::super::model::{
 use super::super::parse::Directive;
 use super::super::value;
 use super::proxy::ProxyScope;
+use super::tls::TlsScope;
 use super::{Builder, Level, level};
 
 /// Fields by which a client finds the end of an answer and knows whether its connection stays: a second one could contradict the
@@ -39,6 +40,7 @@ pub(super) struct Scope {
     header_buffer: usize,
     pub(super) head: HeadLimits,
     pub(super) header_timeout: Duration,
+    pub(super) tls: TlsScope,
 }
 
 impl Scope {
@@ -67,6 +69,7 @@ impl Scope {
             header_buffer: 1 << 10,
             head: HeadLimits::default(),
             header_timeout: Duration::from_secs(60),
+            tls: TlsScope::default(),
         }
     }
 }
@@ -86,6 +89,7 @@ impl Builder<'_> {
         }
         client(level, &mut scope.client)?;
         head(level, &mut scope)?;
+        self.tls_scope(level, &mut scope.tls)?;
         if level.has("add_header") {
             scope.add_headers = self.add_headers(level)?;
         }

@@ -61,6 +61,7 @@ impl Builder<'_> {
             returns,
             head: scope.head,
             header_timeout: scope.header_timeout,
+            tls: scope.tls.settings(directive)?,
         });
         Ok(names)
     }

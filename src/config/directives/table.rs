@@ -103,6 +103,18 @@ static HONOURED: &[Definition] = directives! {
     "keepalive_requests", REQUEST, words(1, 1), Once, "number", "1000", Honoured, "Requests of one client connection. Never ends a connection that holds a pin: its user would be logged out.";
     "keepalive_time", REQUEST, words(1, 1), Once, "time", "1h", Honoured, "Age after which a client connection is closed. Never ends a connection that holds a pin.";
     "client_header_timeout", HTTP_SERVER, words(1, 1), Once, "time", "60s", Honoured, "Time for a whole request head; then 408.";
+    "ssl_certificate", HTTP_SERVER, words(1, 1), Many, "file", "", Honoured, "The server's certificate and those of its issuers, as PEM. Repeated for keys of another kind (RSA and ECDSA).";
+    "ssl_certificate_key", HTTP_SERVER, words(1, 1), Many, "file", "", Honoured, "The private key of the certificate that stands at the same place in the order.";
+    "ssl_password_file", HTTP_SERVER, words(1, 1), Once, "file", "", Honoured, "Passwords for encrypted keys (PKCS#8), one a line; each is tried.";
+    "ssl_protocols", HTTP_SERVER, words(1, MANY), Once, "[TLSv1.2] [TLSv1.3]", "TLSv1.2 TLSv1.3", Honoured, "What clients may speak. Older protocols are refused.";
+    "ssl_ciphers", HTTP_SERVER, words(1, 1), Once, "list", "HIGH:!aNULL:!MD5", Honoured, "OpenSSL's list of suites of TLS 1.2. There are those with ECDHE and AES-GCM or ChaCha20-Poly1305; names of others warn.";
+    "ssl_conf_command", HTTP_SERVER, words(2, 2), Many, "Ciphersuites list", "", Honoured, "Suites of TLS 1.3. Other commands warn and have no effect.";
+    "ssl_prefer_server_ciphers", HTTP_SERVER, FLAG, Once, "on | off", "off", Honoured, "Whether the order of `ssl_ciphers` decides instead of the client's.";
+    "ssl_session_cache", HTTP_SERVER, words(1, 2), Once, "off | none | [builtin[:size]] [shared:name:size]", "none", Honoured, "How many sessions are kept for clients that resume without tickets. Each server has its own cache, whatever the name.";
+    "ssl_session_tickets", HTTP_SERVER, FLAG, Once, "on | off", "on", Honoured, "Whether clients get tickets. Each server has keys of its own, made at the start and at each reload.";
+    "ssl_session_timeout", HTTP_SERVER, words(1, 1), Once, "time", "5m", Honoured, "How long a session can be resumed.";
+    "ssl_handshake_timeout", HTTP_SERVER, words(1, 1), Once, "time", "60s", Honoured, "Time for a whole handshake.";
+    "ssl_reject_handshake", HTTP_SERVER, FLAG, Once, "on | off", "off", Honoured, "Refuses handshakes that ask for this server's name, or for none that is known if it is the default one.";
     "client_body_timeout", REQUEST, words(1, 1), Once, "time", "60s", Honoured, "Time between two reads of a request body.";
     "send_timeout", REQUEST, words(1, 1), Once, "time", "60s", Honoured, "Time between two writes to the client.";
     "client_max_body_size", REQUEST, words(1, 1), Once, "size", "1m", Honoured, "Longest request body; more is answered with 413. 0 is no limit.";
@@ -177,6 +189,9 @@ const OWN_MEMORY: &str = "memory is not kept in pools here";
 #[rustfmt::skip]
 static ACCEPTED: &[Definition] = accepted! {
     "env", MAIN, words(1, 1), "the environment is kept as it is";
+    "ssl_dhparam", HTTP_SERVER, words(1, 1), "keys are agreed upon by elliptic curves alone";
+    "ssl_ecdh_curve", HTTP_SERVER, words(1, 1), "clients choose among X25519MLKEM768, X25519, P-256 and P-384";
+    "ssl_buffer_size", HTTP_SERVER, words(1, 1), "an answer goes out in as few records as it can";
     "master_process", MAIN, FLAG, ONE_PROCESS;
     "thread_pool", MAIN, words(2, 3), ONE_PROCESS;
     "worker_priority", MAIN, words(1, 1), "the priority is that of the process";
@@ -247,6 +262,7 @@ static ACCEPTED: &[Definition] = accepted! {
 static ONLY: &[Definition] = only! {
     "ignore_invalid_headers", HTTP_SERVER, FLAG, "on", "invalid headers are never passed on";
     "proxy_http_version", REQUEST, words(1, 1), "1.1", "a login lives on a connection that HTTP/1.0 would close and that HTTP/2 does not know";
+    "ssl_early_data", HTTP_SERVER, FLAG, "off", "early data can be replayed, and a login with it";
     "http2", HTTP_SERVER, FLAG, "off", "Windows authentication does not exist in HTTP/2";
     "http3", HTTP_SERVER, FLAG, "off", "Windows authentication does not exist in HTTP/3";
     "gzip", REQUEST, FLAG, "off", "answers pass as the server made them; compress them there";
@@ -270,7 +286,7 @@ static ONLY: &[Definition] = only! {
     "ssi", REQUEST, FLAG, "off", "answers pass as the server made them";
 };
 
-const TLS: &str = "TLS is not there yet";
+const TLS: &str = "this part of TLS is not there yet";
 const NO_SUBREQUESTS: &str = "there are no internal redirects and subrequests here";
 const OTHER_PROTOCOL: &str = "only HTTP servers are proxied: use proxy_pass";
 const AS_MADE: &str = "answers pass as the server made them";
@@ -318,7 +334,7 @@ static REFUSED: &[Definition] = refused! {
     "proxy_method", "requests are passed on whole";
     "proxy_set_body", "requests are passed on whole";
     "proxy_ssl*", TLS;
-    "ssl", TLS;
+    "ssl", "say listen … ssl";
     "ssl_*", TLS;
     "http2_*", "Windows authentication does not exist in HTTP/2";
     "http3_*", "Windows authentication does not exist in HTTP/3";

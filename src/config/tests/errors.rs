@@ -323,8 +323,20 @@ fn in_location() {
 #[rustfmt::skip]
 fn hints() {
     check("events{}http{upstream u{server 10.0.0.1;ntlm;}server{\n", &[
-        ("ssl_certificate x;", r#"[emerg] unknown directive "ssl_certificate" in /p/conf/f:2 (TLS is not there yet)"#),
-        ("listen 443 ssl;", r#"[emerg] the "ssl" parameter requires ngx_http_ssl_module in /p/conf/f:2 (TLS is not there yet)"#),
+        ("ssl_stapling on;", r#"[emerg] unknown directive "ssl_stapling" in /p/conf/f:2 (this part of TLS is not there yet)"#),
+        ("ssl on;", r#"[emerg] unknown directive "ssl" in /p/conf/f:2 (say listen … ssl)"#),
+        ("listen 443 ssl;", r#"[emerg] no "ssl_certificate" is defined for the "listen ... ssl" directive in /p/conf/f:2"#),
+        ("ssl_certificate x;", r#"[emerg] no "ssl_certificate_key" is defined for certificate "/p/conf/x" in /p/conf/f:1"#),
+        ("ssl_certificate $host.pem; ssl_certificate_key k;", r#"[emerg] variables in "ssl_certificate" are not supported: certificates are read at the start in /p/conf/f:2"#),
+        ("ssl_protocols TLSv1.1 TLSv1.2;", r#"[emerg] "TLSv1.1" of "ssl_protocols" is not supported in /p/conf/f:2 (it is broken, and no client that is still maintained needs it (RFC 8996))"#),
+        ("ssl_protocols TLSv2;", r#"[emerg] invalid value "TLSv2" in /p/conf/f:2"#),
+        ("ssl_ciphers RC4-SHA:AES128-SHA;", r#"[emerg] "ssl_ciphers" leaves no cipher suite that there is in /p/conf/f:2 (those with forward secrecy and authenticated encryption are there)"#),
+        ("ssl_ciphers AES128-SHA:ECDHE-RSA-AES128-GCM-SHA256;", r#"[warn] "ssl_ciphers" names cipher suites that are not there: AES128-SHA in /p/conf/f:2"#),
+        ("ssl_conf_command Ciphersuites TLS_AES_128_CCM_SHA256:TLS_AES_128_GCM_SHA256;", r#"[warn] "ssl_conf_command" names cipher suites that are not there: TLS_AES_128_CCM_SHA256 in /p/conf/f:2"#),
+        ("ssl_conf_command Options -SessionTicket;", r#"[warn] "Options" of "ssl_conf_command" has no effect in /p/conf/f:2"#),
+        ("ssl_session_cache shared:a:1k;", r#"[emerg] session cache "a" is too small in /p/conf/f:2"#),
+        ("ssl_session_cache shared:a;", r#"[emerg] invalid session cache "shared:a" in /p/conf/f:2"#),
+        ("ssl_session_cache builtin:1000 shared:SSL:10m;", ""),
         ("listen 80 http2;", r#"[emerg] the "http2" parameter requires ngx_http_v2_module in /p/conf/f:2 (Windows authentication does not exist in HTTP/2 and HTTP/3)"#),
         ("http2 on;", r#"[emerg] invalid value "on" in "http2" directive, it must be "off" in /p/conf/f:2 (Windows authentication does not exist in HTTP/2)"#),
         ("http2 off;", ""),

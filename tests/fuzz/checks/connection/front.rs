@@ -44,6 +44,7 @@ impl Front {
         let deployment = Arc::new(Deployment {
             zones: Vec::new(),
             logins: None,
+            tls: Vec::new(),
             config,
             error_logs: vec![Arc::clone(&log); locations],
             access_logs: vec![Vec::new(); locations],

@@ -50,6 +50,17 @@ impl RealClient {
     ///
     /// The Python ones run under the interpreter that `NTLMFRONT_TEST_PYTHON` names, or else that of `.venv`.
     pub fn get(self, url: &str, user: &User, requests: usize) -> io::Result<Vec<Answer>> {
+        self.get_trusting(None, url, user, requests)
+    }
+
+    /// The same, and believes certificates that one of this PEM file stands behind.
+    pub fn get_trusting(
+        self,
+        ca: Option<&Path>,
+        url: &str,
+        user: &User,
+        requests: usize,
+    ) -> io::Result<Vec<Answer>> {
         let home = TempDir::new()?;
         let mut command = match self {
             Self::CurlNtlm => {
@@ -83,6 +94,11 @@ impl RealClient {
         // Neither a user's settings nor a proxy from the environment may change what a client does.
         for name in ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"] {
             command.env_remove(name);
+        }
+        if let Some(ca) = ca {
+            for name in ["CURL_CA_BUNDLE", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"] {
+                command.env(name, ca);
+            }
         }
         let output = command.env("HOME", home.path()).output()?;
         let text = String::from_utf8_lossy(&output.stdout);

@@ -1,0 +1,12 @@
+//! TLS: rustls over the sockets of `net`, and what it is configured with.
+//!
+//! To the rooms above a [`Stream`] is a socket, with or without TLS. The record layer is here alone: a kernel that takes it over
+//! changes what a `Stream` does, and nothing above it.
+
+mod certificates;
+mod resumption;
+mod server;
+mod stream;
+
+pub use server::load;
+pub use stream::{Chosen, Stream};

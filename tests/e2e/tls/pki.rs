@@ -1,0 +1,104 @@
+//! Certificates for one test, and clients that believe them.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, SanType};
+use rustls::pki_types::CertificateDer;
+use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
+
+use crate::front::Front;
+use crate::peer::Peer;
+
+/// A directory of certificates that sign themselves.
+pub(crate) struct Pki {
+    directory: tempfile::TempDir,
+    roots: RootCertStore,
+}
+
+impl Pki {
+    /// With one certificate, called `mail`, for `mail.test` and 127.0.0.1.
+    pub(crate) fn new() -> Self {
+        let mut pki = Self {
+            directory: tempfile::tempdir().expect("a temporary directory"),
+            roots: RootCertStore::empty(),
+        };
+        pki.add("mail", &["mail.test"]);
+        pki
+    }
+
+    /// Makes another certificate, and its key beside it, for names and for 127.0.0.1.
+    pub(crate) fn add(&mut self, called: &str, names: &[&str]) {
+        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+        let mut params = CertificateParams::new(names).expect("names");
+        let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        params.subject_alt_names.push(SanType::IpAddress(loopback));
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("a key");
+        let certificate = params.self_signed(&key).expect("a certificate");
+        self.roots
+            .add(CertificateDer::from(certificate.der().to_vec()))
+            .expect("a root");
+        self.write(&format!("{called}.pem"), &certificate.pem());
+        self.write(&format!("{called}.key"), &key.serialize_pem());
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.path(name);
+        std::fs::write(&path, text).expect("a file");
+        path
+    }
+
+    /// `ssl_certificate …; ssl_certificate_key …;`
+    pub(crate) fn directives(&self, called: &str) -> String {
+        let (certificate, key) = (
+            self.path(&format!("{called}.pem")),
+            self.path(&format!("{called}.key")),
+        );
+        directives(&certificate, &key)
+    }
+
+    /// What a client begins with that believes all of them.
+    pub(crate) fn config(
+        &self,
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> Arc<ClientConfig> {
+        let mut config = ClientConfig::builder_with_protocol_versions(versions)
+            .with_root_certificates(self.roots.clone())
+            .with_no_client_auth();
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Arc::new(config)
+    }
+
+    /// A client that asks for `name`.
+    pub(crate) fn client(&self, front: &Front, name: &str) -> Peer {
+        self.try_client(front, name).expect("a handshake")
+    }
+
+    pub(crate) fn try_client(&self, front: &Front, name: &str) -> io::Result<Peer> {
+        Peer::connect_tls(front.addr(0), name, self.config(rustls::ALL_VERSIONS))
+    }
+}
+
+pub(crate) fn directives(certificate: &Path, key: &Path) -> String {
+    format!(
+        "ssl_certificate {}; ssl_certificate_key {};",
+        certificate.display(),
+        key.display()
+    )
+}
+
+/// An address that several servers of one front can name: of this process and this call alone, since port 0 is another address
+/// every time.
+pub(crate) fn address() -> SocketAddr {
+    static CALLS: AtomicU8 = AtomicU8::new(1);
+    let [.., high, low] = std::process::id().to_be_bytes();
+    let call = CALLS.fetch_add(1, Ordering::Relaxed);
+    SocketAddr::from(([127, high.max(1), low, call], 8443))
+}
