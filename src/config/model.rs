@@ -185,14 +185,8 @@ pub struct Tls {
     pub certificates: Vec<CertificateFiles>,
     /// `ssl_password_file`: each line is tried on an encrypted key.
     pub password_file: Option<PathBuf>,
-    /// `ssl_protocols`
-    pub tls12: bool,
-    /// `ssl_protocols`
-    pub tls13: bool,
-    /// `ssl_ciphers`: the suites of TLS 1.2, the preferred one first.
-    pub suites12: Vec<Suite>,
-    /// `ssl_conf_command Ciphersuites`: the suites of TLS 1.3, the preferred one first.
-    pub suites13: Vec<Suite>,
+    /// `ssl_protocols`, `ssl_ciphers` and `ssl_conf_command Ciphersuites`.
+    pub protocols: TlsProtocols,
     /// `ssl_prefer_server_ciphers`, default off.
     pub prefer_server_ciphers: bool,
     /// `ssl_session_cache`: how many sessions are kept, default 0.
@@ -205,6 +199,44 @@ pub struct Tls {
     pub handshake_timeout: Duration,
     /// `ssl_reject_handshake`
     pub rejects: bool,
+}
+
+/// What may be spoken on a side of the front.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsProtocols {
+    /// TLS 1.2
+    pub tls12: bool,
+    /// TLS 1.3
+    pub tls13: bool,
+    /// The suites of TLS 1.2, the preferred one first.
+    pub suites12: Vec<Suite>,
+    /// The suites of TLS 1.3, the preferred one first.
+    pub suites13: Vec<Suite>,
+}
+
+/// `proxy_ssl_*` of a group that is reached by `https://`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamTls {
+    /// `proxy_ssl_protocols`, `proxy_ssl_ciphers` and `proxy_ssl_conf_command Ciphersuites`.
+    pub protocols: TlsProtocols,
+    /// `proxy_ssl_verify`, default off.
+    pub verify: bool,
+    /// `proxy_ssl_trusted_certificate`; `None`: those that the system trusts.
+    pub trusted: Option<PathBuf>,
+    /// `proxy_ssl_crl`
+    pub crl: Option<PathBuf>,
+    /// `proxy_ssl_verify_depth`, default 1: certificates between the server's and a trusted one.
+    pub verify_depth: usize,
+    /// `proxy_ssl_name`, default `$proxy_host` without a port: whom the certificate has to be for.
+    pub name: String,
+    /// `proxy_ssl_server_name`, default off: the name is sent (SNI).
+    pub server_name: bool,
+    /// `proxy_ssl_certificate` and `proxy_ssl_certificate_key`: who the front is to the server.
+    pub certificate: Option<CertificateFiles>,
+    /// `proxy_ssl_password_file`
+    pub password_file: Option<PathBuf>,
+    /// `proxy_ssl_session_reuse`, default on.
+    pub session_reuse: bool,
 }
 
 /// A certificate chain and its key, as PEM files.
@@ -555,9 +587,10 @@ pub enum Escape {
 /// An upstream group.
 #[derive(Debug)]
 pub struct Group {
-    /// Name of the `upstream` block, or `host:port` (`unix:path`) of a literal `proxy_pass`. What makes it the same group
-    /// after a reload.
+    /// Name of the `upstream` block, or `host:port` (`unix:path`) of a literal `proxy_pass`.
     pub name: String,
+    /// What makes it the same group after a reload: the name, and how it is reached.
+    pub key: String,
     /// `$proxy_host`: the name of the block, or of a literal address what a client would send as `Host`: without the port
     /// if that is 80, and `localhost` for a unix socket.
     pub proxy_host: String,
@@ -575,6 +608,19 @@ pub struct Group {
     pub pool: PoolLimits,
     /// `ntlm` and its limits; `None`: the group does not pin.
     pub ntlm: Option<pin::Limits>,
+    /// `https://`; a group that is reached both ways, or with other settings, is one for each of them: connections of one are
+    /// nothing to the others.
+    pub tls: Option<Box<UpstreamTls>>,
+}
+
+impl Group {
+    /// `http` or `https`: what its servers are spoken to in.
+    pub fn scheme(&self) -> &'static str {
+        match self.tls {
+            Some(_) => "https",
+            None => "http",
+        }
+    }
 }
 
 /// Where a peer is.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::config::model::{Level, LogTarget, Main, Server};
+use crate::config::model::{Group, Level, LogTarget, Main, Server};
 use crate::config::{self, Config, System};
 use crate::net::{Bound, Driver};
 use crate::observe::error_log::ErrorLog;
@@ -21,7 +21,7 @@ use crate::process::{
     redirect_stderr,
 };
 use crate::proxy::{Command, Deployment};
-use crate::tls;
+use crate::tls::{self, UpstreamSession};
 
 use addresses::Addresses;
 use workers::Workers;
@@ -92,6 +92,7 @@ pub fn check(config: &Config) -> Result<(), StartError> {
     let main_log = Arc::new(ErrorLog::open(&config.main.error_logs, &mut logs).map_err(emerg)?);
     open_logs(config, &mut logs, &main_log)?;
     load_tls(config)?;
+    load_upstream_tls(config)?;
     if let Some((name, group)) = &config.main.user
         && nix::unistd::geteuid().is_root()
     {
@@ -433,12 +434,14 @@ fn deploy(
     let main_log = Arc::new(ErrorLog::open(&config.main.error_logs, logs).map_err(emerg)?);
     let LocationLogs { errors, accesses } = open_logs(&config, logs, &main_log)?;
     let tls = load_tls(&config)?;
+    let upstream_tls = load_upstream_tls(&config)?;
     let zones = zones::open(&config, before)?;
     let logins = zones::logins(&config, before)?;
     Ok(Arc::new(Deployment {
         config,
         zones,
         tls,
+        upstream_tls,
         logins,
         error_logs: errors,
         access_logs: accesses,
@@ -454,6 +457,15 @@ fn load_tls(config: &Config) -> Result<Vec<Option<Arc<rustls::ServerConfig>>>, S
         None => Ok(None),
     };
     config.http.servers.iter().map(load).collect()
+}
+
+/// For each group, how handshakes with its servers are made.
+fn load_upstream_tls(config: &Config) -> Result<Vec<Option<UpstreamSession>>, StartError> {
+    let load = |group: &Group| match &group.tls {
+        Some(settings) => tls::load_upstream(settings).map(Some).map_err(emerg),
+        None => Ok(None),
+    };
+    config.http.groups.iter().map(load).collect()
 }
 
 /// For each location, where its errors go, and the files of its `access_log` lines.

@@ -313,10 +313,12 @@ impl Socket {
         let _ = self.socket.shutdown(Shutdown::Write);
     }
 
-    /// Gives up what was taken over for sending and the kernel has no room for, so that the close waits for nothing.
-    pub fn forget_unsent(&self) {
-        self.watch.settle();
+    /// Gives up what was taken over for sending and the kernel has no room for, so that the close waits for nothing. True if
+    /// there was any.
+    pub fn forget_unsent(&self) -> bool {
+        let left = !self.watch.settle();
         self.watch.forget_left();
+        left
     }
 
     /// Makes the close a reset, as nginx does for `return 444` and timed out connections with data unsent. A unix socket, which

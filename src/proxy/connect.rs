@@ -1,8 +1,9 @@
 //! A connection to one of a group's servers: the pool first, then the balancer; another server if one does not answer.
 
+use std::io;
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::balance::{Method, PeerIndex};
@@ -10,6 +11,7 @@ use crate::config::model::Level;
 use crate::config::template::Template;
 use crate::net::now;
 use crate::observe::escape::Escaped;
+use crate::tls::UpstreamSession;
 
 use super::failure::{Failed, UpstreamFailure};
 use super::forward::Forward;
@@ -94,8 +96,9 @@ impl Forward<'_> {
         if !self.client.worker.has_room() {
             return Err(Failed::Upstream(UpstreamFailure::Full));
         }
-        let upstream = Upstream::connect(group, servers, peer, bind, proxy.socket_keepalive, began)
-            .map_err(|error| Failed::Upstream(UpstreamFailure::open(error)))?;
+        let mut upstream =
+            Upstream::connect(group, servers, peer, bind, proxy.socket_keepalive, began)
+                .map_err(|error| Failed::Upstream(UpstreamFailure::open(error)))?;
         let wait = self
             .client
             .slot
@@ -106,21 +109,51 @@ impl Forward<'_> {
                             .map_err(|error| Failed::Upstream(UpstreamFailure::Connect(error))),
                     );
                 }
-                let gone = if request.body.is_done() {
-                    self.client.socket.poll_gone(cx)
-                } else {
-                    self.client.socket.poll_hung_up(cx)
-                };
-                if gone.is_ready() {
-                    return Poll::Ready(Err(Failed::ClientGone));
-                }
-                Poll::Pending
+                self.poll_client_gone(request, cx)
+                    .map(|()| Err(Failed::ClientGone))
             });
         wait.await
             .map_err(|_| Failed::Upstream(UpstreamFailure::ConnectTimedOut))??;
+        let tls = group.tls.borrow().clone();
+        if let Some(tls) = tls {
+            self.shake_hands(&mut upstream, &tls, request).await?;
+        }
         self.client.worker.counters.upstream_opened.add(1);
         self.note_connected(request, now() - began);
         Ok(upstream)
+    }
+
+    /// Has the handshake with the server made. Nothing of the request goes out before it is over.
+    async fn shake_hands(
+        &self,
+        upstream: &mut Upstream,
+        tls: &UpstreamSession,
+        request: &Request,
+    ) -> Result<(), Failed> {
+        let failed = |error| Failed::Upstream(UpstreamFailure::Handshake(error));
+        let session = tls
+            .begin()
+            .map_err(|error| failed(io::Error::other(error)))?;
+        upstream.socket.begin_connect(session);
+        let timeout = self.location.proxy.connect_timeout;
+        let slot = &self.client.slot;
+        let wait = slot.timed(Timer::UpstreamWrite, timeout, |cx| {
+            if let Poll::Ready(shaken) = upstream.socket.poll_shaken(cx) {
+                return Poll::Ready(shaken.map_err(failed));
+            }
+            self.poll_client_gone(request, cx)
+                .map(|()| Err(Failed::ClientGone))
+        });
+        wait.await
+            .map_err(|_| Failed::Upstream(UpstreamFailure::HandshakeTimedOut))?
+    }
+
+    /// Ready when the client has left.
+    fn poll_client_gone(&self, request: &Request, cx: &mut Context<'_>) -> Poll<()> {
+        match request.body.is_done() {
+            true => self.client.socket.poll_gone(cx),
+            false => self.client.socket.poll_hung_up(cx),
+        }
     }
 
     /// `proxy_bind`; an address that is none is reported and left to the system, as in nginx.

@@ -50,6 +50,9 @@ pub(super) enum UpstreamFailure {
     Exhausted(io::Error),
     Connect(io::Error),
     ConnectTimedOut,
+    /// The handshake failed: `InvalidData` is what TLS says about it.
+    Handshake(io::Error),
+    HandshakeTimedOut,
     Send(io::Error),
     SendTimedOut,
     Closed,
@@ -66,11 +69,15 @@ impl UpstreamFailure {
     /// What the client is answered if nobody else can.
     pub(super) fn status(&self) -> u16 {
         match self {
-            Self::ConnectTimedOut | Self::SendTimedOut | Self::ReadTimedOut => 504,
+            Self::ConnectTimedOut
+            | Self::HandshakeTimedOut
+            | Self::SendTimedOut
+            | Self::ReadTimedOut => 504,
             Self::Status(status) => *status,
             Self::Full | Self::Exhausted(_) => 500,
             Self::NoneLive
             | Self::Connect(_)
+            | Self::Handshake(_)
             | Self::Send(_)
             | Self::Closed
             | Self::Receive(_)
@@ -112,8 +119,15 @@ impl UpstreamFailure {
     pub(super) fn is_named_by(&self, next: &NextUpstream) -> bool {
         match self {
             Self::NoneLive | Self::Full | Self::Exhausted(_) | Self::InvalidBody(_) => false,
-            Self::Connect(_) | Self::Send(_) | Self::Closed | Self::Receive(_) => next.error,
-            Self::ConnectTimedOut | Self::SendTimedOut | Self::ReadTimedOut => next.timeout,
+            Self::Connect(_)
+            | Self::Handshake(_)
+            | Self::Send(_)
+            | Self::Closed
+            | Self::Receive(_) => next.error,
+            Self::ConnectTimedOut
+            | Self::HandshakeTimedOut
+            | Self::SendTimedOut
+            | Self::ReadTimedOut => next.timeout,
             Self::InvalidHead(_) => next.invalid_header,
             Self::Status(status) => next.statuses.contains(status),
         }
@@ -136,6 +150,25 @@ impl fmt::Display for UpstreamFailure {
             Self::Connect(error) => {
                 let cause = Cause::from(error);
                 write!(f, "connect() failed ({cause}) while connecting to upstream")
+            }
+            Self::Handshake(error) => match error.kind() {
+                io::ErrorKind::InvalidData => write!(
+                    f,
+                    "SSL_do_handshake() failed (SSL: {error}) while SSL handshaking to upstream"
+                ),
+                io::ErrorKind::UnexpectedEof => f.write_str(
+                    "peer closed connection in SSL handshake while SSL handshaking to upstream",
+                ),
+                _ => {
+                    let cause = Cause::from(error);
+                    write!(
+                        f,
+                        "recv() failed ({cause}) while SSL handshaking to upstream"
+                    )
+                }
+            },
+            Self::HandshakeTimedOut => {
+                write!(f, "{TIMED_OUT} while SSL handshaking to upstream")
             }
             Self::ConnectTimedOut => write!(f, "{TIMED_OUT} while connecting to upstream"),
             Self::Send(error) => {

@@ -24,7 +24,9 @@ impl ClientRef<'_> {
         let upstream = request.last_server().map(|server| {
             let sent = request.upstream_target.as_deref();
             let target = sent.unwrap_or_else(|| request.head.target.of(&request.bytes));
-            format!("http://{server}{}", Escaped(target))
+            let tls = request.group.as_ref().is_some_and(|group| group.is_tls());
+            let scheme = if tls { "https" } else { "http" };
+            format!("{scheme}://{server}{}", Escaped(target))
         });
         let context = Context {
             // As nginx: the address that `$remote_addr` shows.

@@ -6,12 +6,12 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::balance::{Balancer, Method, PeerIndex};
-use crate::config::model::{self, PeerAddress};
+use crate::config::model::{self, PeerAddress, UpstreamTls};
 use crate::config::template::Template;
 use crate::net::{Peek, Socket};
 use crate::pin::pool::PoolLimits;
 use crate::pin::{self, GroupId, IdleKey, IdleOrder, Pool};
-use crate::tls::Stream;
+use crate::tls::{Stream, UpstreamSession};
 
 use super::slot::SlotKey;
 
@@ -21,6 +21,7 @@ pub(super) struct Servers {
     pub(super) peers: Vec<(Rc<str>, PeerAddress)>,
     pub(super) balancer: RefCell<Balancer>,
     configured: Vec<(crate::balance::Peer, PeerAddress)>,
+    tls: Option<Box<UpstreamTls>>,
     method: Method,
 }
 
@@ -36,6 +37,7 @@ impl Servers {
             peers,
             balancer: RefCell::new(Balancer::new(group.method.clone(), balanced)),
             configured: group.peers.clone(),
+            tls: group.tls.clone(),
             method: group.method.clone(),
         }
     }
@@ -57,6 +59,8 @@ pub(super) struct Group {
     pub(super) pool: RefCell<Pool<PeerIndex, Box<Upstream>>>,
     pub(super) pool_limits: Cell<PoolLimits>,
     pub(super) hash_key: RefCell<Option<Template>>,
+    /// How its servers' handshakes are made; `None`: they are spoken to without TLS.
+    pub(super) tls: RefCell<Option<UpstreamSession>>,
     /// The group's own `ntlm`.
     pub(super) ntlm: Cell<Option<pin::Limits>>,
     /// The limits that the last request on a pin found, for all pins that have the same.
@@ -81,6 +85,7 @@ impl Group {
             pool: RefCell::new(Pool::default()),
             pool_limits: Cell::new(group.pool),
             hash_key: RefCell::new(group.hash_key.clone()),
+            tls: RefCell::default(),
             ntlm: Cell::new(group.ntlm),
             limits: RefCell::default(),
             idle_pins: RefCell::new(IdleOrder::default()),
@@ -90,11 +95,18 @@ impl Group {
         }
     }
 
+    /// Whether its servers are spoken to in TLS.
+    pub(super) fn is_tls(&self) -> bool {
+        self.tls.borrow().is_some()
+    }
+
     /// Takes over what a reload changed. Pins stay; idle clean connections to servers that changed are closed.
     pub(super) fn reconfigure(&self, group: &model::Group) {
         let same = {
             let servers = self.servers.borrow();
-            servers.configured == group.peers && servers.method == group.method
+            servers.configured == group.peers
+                && servers.tls == group.tls
+                && servers.method == group.method
         };
         if !same {
             let idle = self.pool.take();

@@ -23,6 +23,7 @@ use crate::observe::error_log::ErrorLog;
 use crate::observe::files::LogFile;
 use crate::pin::pins::Pinned;
 use crate::pin::{self, EndReason, GroupId};
+use crate::tls::UpstreamSession;
 
 use super::client::Client;
 use super::limits::OwnZone;
@@ -64,6 +65,8 @@ pub struct Deployment {
     pub zones: Vec<Arc<Zone>>,
     /// For each server, how its handshakes are made; `None`: it rejects them, or has no certificate.
     pub tls: Vec<Option<Arc<rustls::ServerConfig>>>,
+    /// For each group, how handshakes with its servers are made; `None`: they are spoken to without TLS.
+    pub upstream_tls: Vec<Option<UpstreamSession>>,
     /// Failed logins by client address, if `ntlm_fail_delay` is used.
     pub logins: Option<Arc<Zone>>,
     /// The main context's error log.
@@ -243,15 +246,19 @@ impl Worker {
 
     /// Takes over a configuration. What is in flight goes on under the old one.
     fn deploy(&self, deployment: Arc<Deployment>) {
-        let groups = deployment.config.http.groups.iter().map(|group| {
-            let known = self.groups.borrow().get(&group.name).cloned();
-            match known {
+        let sessions = deployment.upstream_tls.iter();
+        let groups = deployment.config.http.groups.iter().zip(sessions);
+        let groups = groups.map(|(group, tls)| {
+            let known = self.groups.borrow().get(&group.key).cloned();
+            let group = match known {
                 Some(known) => {
                     known.reconfigure(group);
                     known
                 }
                 None => self.add_group(group),
-            }
+            };
+            group.tls.replace(tls.clone());
+            group
         });
         let groups = groups.collect();
         let zones = deployment.zones.iter().cloned().map(OwnZone::new).collect();
@@ -270,7 +277,7 @@ impl Worker {
         let made = Rc::new(Group::new(id, group, Rc::clone(&self.upstream_connections)));
         self.groups
             .borrow_mut()
-            .insert(group.name.clone(), Rc::clone(&made));
+            .insert(group.key.clone(), Rc::clone(&made));
         made
     }
 
@@ -475,7 +482,7 @@ impl Worker {
             .http
             .groups
             .iter()
-            .position(|group| group.name == name)
+            .position(|group| group.name == name && group.tls.is_none())
         {
             return Some(settings.group(index));
         }
@@ -499,6 +506,7 @@ impl Worker {
             ..balance::Peer::default()
         };
         Some(self.add_group(&model::Group {
+            key: name.to_owned(),
             name: name.to_owned(),
             proxy_host: name.to_owned(),
             port: address.port(),
@@ -508,6 +516,7 @@ impl Worker {
             peers: vec![(peer, PeerAddress::Inet(address))],
             pool: pin::pool::PoolLimits::default(),
             ntlm: None,
+            tls: None,
         }))
     }
 

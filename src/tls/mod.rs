@@ -4,9 +4,12 @@
 //! changes what a `Stream` does, and nothing above it.
 
 mod certificates;
+mod client;
+mod protocols;
 mod resumption;
 mod server;
 mod stream;
 
+pub use client::{UpstreamSession, load as load_upstream};
 pub use server::load;
 pub use stream::{Chosen, Stream};

@@ -3,14 +3,13 @@
 use std::sync::Arc;
 
 use rustls::ServerConfig;
-use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::crypto::aws_lc_rs;
 use rustls::server::{NoServerSessionStorage, ServerSessionMemoryCache, StoresServerSessions};
-use rustls::version::{TLS12, TLS13};
 
-use crate::config::ciphers::Suite;
 use crate::config::model::Tls;
 
 use super::certificates::{self, Certificates};
+use super::protocols::{provider, versions};
 use super::resumption::Timed;
 
 /// The one protocol that is spoken inside (RFC 7301): Windows authentication does not exist in HTTP/2.
@@ -24,18 +23,15 @@ pub fn load(settings: &Tls) -> Result<Option<Arc<ServerConfig>>, String> {
     if settings.rejects {
         return Ok(None);
     }
-    let provider = Arc::new(provider(&settings.suites12, &settings.suites13));
+    let provider = Arc::new(provider(&settings.protocols));
     let password_file = settings.password_file.as_deref();
     let keys = settings
         .certificates
         .iter()
         .map(|files| certificates::load(files, password_file, &provider).map(Arc::new));
     let keys = Certificates(keys.collect::<Result<_, _>>()?);
-    let versions = [(settings.tls13, &TLS13), (settings.tls12, &TLS12)];
-    let versions = versions.into_iter().filter(|(on, _)| *on);
-    let versions: Vec<_> = versions.map(|(_, version)| version).collect();
     let mut config = ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(&versions)
+        .with_protocol_versions(&versions(&settings.protocols))
         .map_err(|error| error.to_string())?
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(keys));
@@ -55,16 +51,4 @@ pub fn load(settings: &Tls) -> Result<Option<Arc<ServerConfig>>, String> {
         config.send_tls13_tickets = 0;
     }
     Ok(Some(Arc::new(config)))
-}
-
-/// The cryptography with these suites alone, in their order.
-fn provider(suites12: &[Suite], suites13: &[Suite]) -> CryptoProvider {
-    let mut provider = aws_lc_rs::default_provider();
-    let all = std::mem::take(&mut provider.cipher_suites);
-    let chosen = suites13.iter().chain(suites12);
-    provider.cipher_suites = chosen
-        .filter_map(|suite| all.iter().find(|known| u16::from(known.suite()) == *suite))
-        .copied()
-        .collect();
-    provider
 }

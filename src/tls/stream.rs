@@ -325,7 +325,12 @@ impl Stream {
 
     /// See [`Socket::forget_unsent`].
     pub fn forget_unsent(&self) {
-        self.socket.forget_unsent();
+        if self.socket.forget_unsent()
+            && let Some(tls) = &self.tls
+        {
+            // A record is cut: nothing that came behind it could be read.
+            tls.borrow_mut().failed = true;
+        }
     }
 
     /// See [`Socket::reset_on_close`]. The peer is not told that this is the end.
@@ -469,6 +474,10 @@ impl Tls {
         let mut used = 0;
         let mut failure = None;
         loop {
+            // After a failure, only the alert that says why is taken: records are not looked at any more.
+            if failure.is_some() && !self.common().is_some_and(CommonState::wants_write) {
+                break;
+            }
             let rest = &mut incoming[used..];
             let (discard, step) = match &mut self.session {
                 Session::Hello(_) => break,
@@ -489,7 +498,6 @@ impl Tls {
             match step {
                 Ok(Step::Again) => {}
                 Ok(Step::Blocked) => break,
-                // Once more, for the alert that says why.
                 Err(error) if failure.is_none() => failure = Some(error),
                 Err(_) => break,
             }

@@ -42,6 +42,7 @@ pub(super) fn config(
         variables: HashMap::new(),
         formats: HashMap::new(),
         groups: HashMap::new(),
+        unverified: Vec::new(),
         warnings: Vec::new(),
         http: Http::default(),
     };
@@ -72,6 +73,8 @@ struct Builder<'a> {
     formats: HashMap<String, Arc<LogFormat>>,
     /// Groups by name in lower case; implicit ones with their port.
     groups: HashMap<String, GroupIndex>,
+    /// Groups of whose unverified servers was warned.
+    unverified: Vec<GroupIndex>,
     warnings: Vec<String>,
     http: Http,
 }

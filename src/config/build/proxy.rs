@@ -8,12 +8,13 @@ use crate::pin;
 use super::super::address::Address;
 use super::super::error::Result;
 use super::super::model::{
-    NextUpstream, PassTarget, ProxyPass, ProxySettings, Redirect, RedirectFrom,
+    Group, NextUpstream, PassTarget, ProxyPass, ProxySettings, Redirect, RedirectFrom,
 };
 use super::super::parse::Directive;
 use super::super::template::{Part, Template};
 use super::super::value;
 use super::super::variable::Variable;
+use super::tls::UpstreamTlsScope;
 use super::upstream::pin_limits;
 use super::{Builder, Level, level, regex};
 
@@ -39,6 +40,7 @@ pub(super) struct ProxyScope {
     redirects: Vec<RedirectRule>,
     pins: bool,
     limits: pin::Limits,
+    pub(super) tls: UpstreamTlsScope,
 }
 
 /// A `proxy_redirect`; `off` is none.
@@ -86,6 +88,7 @@ impl Default for ProxyScope {
             redirects: vec![RedirectRule::Default],
             pins: false,
             limits: pin::Limits::default(),
+            tls: UpstreamTlsScope::default(),
         }
     }
 }
@@ -144,6 +147,7 @@ impl Builder<'_> {
         if level.has("proxy_redirect") {
             scope.redirects = self.redirects(level)?;
         }
+        self.upstream_tls_scope(level, &mut scope.tls)?;
         let settings = &mut scope.settings;
         level.set(
             "proxy_connect_timeout",
@@ -270,18 +274,26 @@ impl Builder<'_> {
     }
 
     /// Reads a `proxy_pass`. `prefix` is the path of the location, empty if it has none that a URI could replace.
-    pub(super) fn pass(&mut self, directive: &Directive, prefix: &str) -> Result<Pass> {
+    pub(super) fn pass(
+        &mut self,
+        directive: &Directive,
+        prefix: &str,
+        tls: &UpstreamTlsScope,
+    ) -> Result<Pass> {
         let url = &directive.args[0];
         let template = self.template(directive, url)?;
         let scheme = |name: &str| {
             let start = url.get(..name.len())?;
             start.eq_ignore_ascii_case(name).then(|| &url[name.len()..])
         };
-        if scheme("https://").is_some() {
-            let message = "https protocol requires SSL support";
-            return Err(directive.hinted(message, "TLS is not there yet"));
-        }
+        let secure = scheme("https://");
         if template.as_literal().is_none() {
+            if secure.is_some() {
+                return Err(directive.hinted(
+                    "variables in \"proxy_pass https://\" are not supported",
+                    "name an upstream block",
+                ));
+            }
             return Ok(Pass {
                 pass: ProxyPass {
                     target: PassTarget::Variable(template),
@@ -290,7 +302,9 @@ impl Builder<'_> {
                 redirect: None,
             });
         }
-        let rest = scheme("http://").ok_or_else(|| directive.error("invalid URL prefix"))?;
+        let rest = secure
+            .or_else(|| scheme("http://"))
+            .ok_or_else(|| directive.error("invalid URL prefix"))?;
         let address = Address::parse(rest, true)
             .map_err(|error| directive.error(format!("{error} in upstream \"{rest}\"")))?;
         let uri = match &address.uri[..] {
@@ -306,7 +320,8 @@ impl Builder<'_> {
             uri => Some(uri.to_owned()),
         };
         let authority = &rest[..rest.len() - address.uri.len()];
-        let group = self.group_for(directive, &address, authority)?;
+        let tls = secure.map(|_| tls);
+        let group = self.group_for(directive, &address, authority, tls)?;
         let redirect = match &uri {
             Some(_) => (url.clone(), prefix),
             None => (format!("{url}/"), "/"),
@@ -336,6 +351,22 @@ impl Builder<'_> {
         };
         if !group_pins && !scope.pins {
             return;
+        }
+        if let PassTarget::Group(group) = pass.pass.target
+            && let Group {
+                name,
+                tls: Some(tls),
+                ..
+            } = &self.http.groups[group]
+            && !tls.verify
+        {
+            let message = format!(
+                "\"proxy_ssl_verify\" is off for \"{name}\" where \"ntlm\" is used: logins go to whoever answers at its address"
+            );
+            if !self.unverified.contains(&group) {
+                self.unverified.push(group);
+                self.warn(&directive.place, message);
+            }
         }
         for (name, value) in &scope.settings.set_headers {
             let Some(value) = value.as_literal() else {

@@ -154,7 +154,7 @@ impl Builder<'_> {
         let (sets, returns) = self.rewrites(level)?;
         let pass = match level.one("proxy_pass") {
             Some(directive) => {
-                let pass = self.pass(directive, prefix)?;
+                let pass = self.pass(directive, prefix, &scope.proxy.tls)?;
                 self.warn_of_lost_logins(directive, &scope.proxy, &pass);
                 Some(pass)
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::super::ciphers;
 use super::super::error::Result;
-use super::super::model::{CertificateFiles, Tls};
+use super::super::model::{CertificateFiles, Tls, TlsProtocols, UpstreamTls};
 use super::super::parse::Directive;
 use super::super::value;
 use super::{Builder, Level};
@@ -32,10 +32,7 @@ impl Default for TlsScope {
             settings: Tls {
                 certificates: Vec::new(),
                 password_file: None,
-                tls12: true,
-                tls13: true,
-                suites12: ciphers::all_tls12(),
-                suites13: ciphers::all_tls13(),
+                protocols: all_protocols(),
                 prefer_server_ciphers: false,
                 sessions: 0,
                 tickets: true,
@@ -102,27 +99,11 @@ impl Builder<'_> {
         if let Some(directive) = level.one("ssl_password_file") {
             settings.password_file = Some(self.conf_path(&directive.args[0]));
         }
-        if let Some(directive) = level.one("ssl_protocols") {
-            self.protocols(directive, settings)?;
-        }
-        if let Some(directive) = level.one("ssl_ciphers") {
-            let (suites, unknown) = ciphers::parse_list(&directive.args[0]);
-            self.chosen_suites(directive, &suites, &unknown)?;
-            settings.suites12 = suites;
-        }
-        for directive in level.all("ssl_conf_command") {
-            let [name, value] = &directive.args[..] else {
-                continue;
-            };
-            if !name.eq_ignore_ascii_case("Ciphersuites") {
-                let message = format!("\"{name}\" of \"ssl_conf_command\" has no effect");
-                self.warn(&directive.place, message);
-                continue;
-            }
-            let (suites, unknown) = ciphers::parse_tls13(value);
-            self.chosen_suites(directive, &suites, &unknown)?;
-            settings.suites13 = suites;
-        }
+        self.tls_protocols(
+            level,
+            ["ssl_protocols", "ssl_ciphers", "ssl_conf_command"],
+            &mut settings.protocols,
+        )?;
         level.set(
             "ssl_prefer_server_ciphers",
             &mut settings.prefer_server_ciphers,
@@ -151,14 +132,45 @@ impl Builder<'_> {
         )
     }
 
-    fn protocols(&mut self, directive: &Directive, settings: &mut Tls) -> Result<()> {
+    /// Reads what may be spoken: the directives of protocols, of suites of TLS 1.2 and of OpenSSL's commands.
+    fn tls_protocols(
+        &mut self,
+        level: Level<'_>,
+        [protocols, suites, command]: [&str; 3],
+        settings: &mut TlsProtocols,
+    ) -> Result<()> {
+        if let Some(directive) = level.one(protocols) {
+            self.protocols(directive, settings)?;
+        }
+        if let Some(directive) = level.one(suites) {
+            let (suites, unknown) = ciphers::parse_list(&directive.args[0]);
+            self.chosen_suites(directive, &suites, &unknown)?;
+            settings.suites12 = suites;
+        }
+        for directive in level.all(command) {
+            let [name, value] = &directive.args[..] else {
+                continue;
+            };
+            if !name.eq_ignore_ascii_case("Ciphersuites") {
+                let message = format!("\"{name}\" of \"{command}\" has no effect");
+                self.warn(&directive.place, message);
+                continue;
+            }
+            let (suites, unknown) = ciphers::parse_tls13(value);
+            self.chosen_suites(directive, &suites, &unknown)?;
+            settings.suites13 = suites;
+        }
+        Ok(())
+    }
+
+    fn protocols(&mut self, directive: &Directive, settings: &mut TlsProtocols) -> Result<()> {
         (settings.tls12, settings.tls13) = (false, false);
         for name in &directive.args {
             match &name[..] {
                 "TLSv1.2" => settings.tls12 = true,
                 "TLSv1.3" => settings.tls13 = true,
                 "SSLv2" | "SSLv3" | "TLSv1" | "TLSv1.1" => {
-                    let message = format!("\"{name}\" of \"ssl_protocols\" is not supported");
+                    let message = format!("\"{name}\" of \"{}\" is not supported", directive.name);
                     return Err(directive.hinted(
                         message,
                         "it is broken, and no client that is still maintained needs it (RFC 8996)",
@@ -198,6 +210,144 @@ impl Builder<'_> {
             self.warn(&directive.place, message);
         }
         Ok(())
+    }
+}
+
+/// What is spoken unless somebody says otherwise.
+fn all_protocols() -> TlsProtocols {
+    TlsProtocols {
+        tls12: true,
+        tls13: true,
+        suites12: ciphers::all_tls12(),
+        suites13: ciphers::all_tls13(),
+    }
+}
+
+/// What holds of `proxy_ssl_*` in a block.
+#[derive(Clone)]
+pub(super) struct UpstreamTlsScope {
+    certificate: Option<PathBuf>,
+    key: Option<PathBuf>,
+    /// Its name is empty unless one was given.
+    settings: UpstreamTls,
+}
+
+impl Default for UpstreamTlsScope {
+    fn default() -> Self {
+        Self {
+            certificate: None,
+            key: None,
+            settings: UpstreamTls {
+                protocols: all_protocols(),
+                verify: false,
+                trusted: None,
+                crl: None,
+                verify_depth: 1,
+                name: String::new(),
+                server_name: false,
+                certificate: None,
+                password_file: None,
+                session_reuse: true,
+            },
+        }
+    }
+}
+
+impl UpstreamTlsScope {
+    /// The settings for a `proxy_pass` to `proxy_host`.
+    ///
+    /// # Errors
+    /// A certificate has no key.
+    pub(super) fn settings(&self, directive: &Directive, proxy_host: &str) -> Result<UpstreamTls> {
+        let mut settings = self.settings.clone();
+        if settings.name.is_empty() {
+            settings.name = without_port(proxy_host).to_owned();
+        }
+        settings.certificate = match (&self.certificate, &self.key) {
+            (None, _) => None,
+            (Some(certificate), Some(key)) => Some(CertificateFiles {
+                certificate: certificate.clone(),
+                key: key.clone(),
+            }),
+            (Some(certificate), None) => {
+                return Err(directive.error(format!(
+                    "no \"proxy_ssl_certificate_key\" is defined for certificate \"{}\"",
+                    certificate.display()
+                )));
+            }
+        };
+        Ok(settings)
+    }
+}
+
+impl Builder<'_> {
+    /// Reads the `proxy_ssl_*` directives of a block into what holds around it.
+    pub(super) fn upstream_tls_scope(
+        &mut self,
+        level: Level<'_>,
+        scope: &mut UpstreamTlsScope,
+    ) -> Result<()> {
+        let settings = &mut scope.settings;
+        for (name, slot) in [
+            ("proxy_ssl_certificate", &mut scope.certificate),
+            ("proxy_ssl_certificate_key", &mut scope.key),
+            ("proxy_ssl_trusted_certificate", &mut settings.trusted),
+            ("proxy_ssl_crl", &mut settings.crl),
+            ("proxy_ssl_password_file", &mut settings.password_file),
+        ] {
+            if let Some(directive) = level.one(name) {
+                *slot = match &directive.args[0][..] {
+                    "" => None,
+                    path => Some(self.conf_path(path)),
+                };
+            }
+        }
+        self.tls_protocols(
+            level,
+            [
+                "proxy_ssl_protocols",
+                "proxy_ssl_ciphers",
+                "proxy_ssl_conf_command",
+            ],
+            &mut settings.protocols,
+        )?;
+        level.set("proxy_ssl_verify", &mut settings.verify, Directive::flag)?;
+        level.set("proxy_ssl_verify_depth", &mut settings.verify_depth, |d| {
+            usize::try_from(d.number()?).map_err(|_| d.error_of("invalid number"))
+        })?;
+        level.set(
+            "proxy_ssl_server_name",
+            &mut settings.server_name,
+            Directive::flag,
+        )?;
+        level.set(
+            "proxy_ssl_session_reuse",
+            &mut settings.session_reuse,
+            Directive::flag,
+        )?;
+        level.set(
+            "proxy_ssl_name",
+            &mut settings.name,
+            |directive| match &directive.args[0][..] {
+                "$proxy_host" => Ok(String::new()),
+                name if name.contains('$') => Err(directive.hinted(
+                    "variables in \"proxy_ssl_name\" are not supported",
+                    "a connection to a server is for everybody who asks for its group",
+                )),
+                name => Ok(without_port(name).to_owned()),
+            },
+        )
+    }
+}
+
+/// `host` of `host:port`, without the brackets of an IPv6 address.
+fn without_port(text: &str) -> &str {
+    if let Some(rest) = text.strip_prefix('[') {
+        return rest.split(']').next().unwrap_or(rest);
+    }
+    match text.split_once(':') {
+        Some((host, port)) if !port.contains(':') => host,
+        _ => text,
     }
 }
 

@@ -9,9 +9,13 @@ use super::super::error::Result;
 use super::super::model::{Group, GroupIndex, PeerAddress};
 use super::super::parse::Directive;
 use super::super::value;
+use super::tls::UpstreamTlsScope;
 use super::{Builder, Level};
 
 const DEFAULT_PORT: u16 = 80;
+
+/// That of a `proxy_pass https://`.
+const DEFAULT_TLS_PORT: u16 = 443;
 
 impl Builder<'_> {
     /// All `upstream` blocks, before anything that names them.
@@ -69,6 +73,7 @@ impl Builder<'_> {
         pin_limits(level, &mut limits)?;
         Ok(Group {
             proxy_host: name.clone(),
+            key: name.clone(),
             name,
             port: DEFAULT_PORT,
             implicit: false,
@@ -77,6 +82,7 @@ impl Builder<'_> {
             peers,
             pool,
             ntlm: level.has("ntlm").then_some(limits),
+            tls: None,
         })
     }
 
@@ -153,6 +159,7 @@ impl Builder<'_> {
         directive: &Directive,
         address: &Address,
         url: &str,
+        tls: Option<&UpstreamTlsScope>,
     ) -> Result<GroupIndex> {
         let host = address.host_text();
         if let Some(&group) = self.groups.get(&host) {
@@ -160,22 +167,26 @@ impl Builder<'_> {
                 let message = format!("upstream \"{host}\" may not have port {port}");
                 return Err(directive.error(message));
             }
-            return Ok(group);
+            return self.reached_by(directive, group, tls);
         }
         let failed = |error| directive.error(format!("{error} in upstream \"{url}\""));
-        let port = address.port.unwrap_or(DEFAULT_PORT);
+        let default_port = match tls {
+            Some(_) => DEFAULT_TLS_PORT,
+            None => DEFAULT_PORT,
+        };
+        let port = address.port.unwrap_or(default_port);
         if port == 0 {
             return Err(failed("invalid port"));
         }
         let (name, proxy_host) = match &address.host {
             Host::Unix(_) => (host, "localhost".to_owned()),
-            _ if port == DEFAULT_PORT => (format!("{host}:{port}"), host),
+            _ if port == default_port => (format!("{host}:{port}"), host),
             _ => (format!("{host}:{port}"), format!("{host}:{port}")),
         };
         if let Some(&group) = self.groups.get(&name)
             && self.http.groups[group].implicit
         {
-            return Ok(group);
+            return self.reached_by(directive, group, tls);
         }
         let addresses = address.resolve(port, self.resolver).map_err(failed)?;
         let peer = |address| {
@@ -192,6 +203,7 @@ impl Builder<'_> {
         let group = self.http.groups.len();
         self.groups.insert(name.clone(), group);
         self.http.groups.push(Group {
+            key: name.clone(),
             name,
             proxy_host,
             port,
@@ -201,8 +213,60 @@ impl Builder<'_> {
             peers: addresses.into_iter().map(peer).collect(),
             pool: PoolLimits::default(),
             ntlm: None,
+            tls: None,
         });
-        Ok(group)
+        self.reached_by(directive, group, tls)
+    }
+
+    /// The group as it is reached by `https://` with these settings, if any: made of the one that is reached without.
+    fn reached_by(
+        &mut self,
+        directive: &Directive,
+        plain: GroupIndex,
+        tls: Option<&UpstreamTlsScope>,
+    ) -> Result<GroupIndex> {
+        let Some(tls) = tls else { return Ok(plain) };
+        let Group {
+            name,
+            proxy_host,
+            port,
+            implicit,
+            method,
+            hash_key,
+            peers,
+            pool,
+            ntlm,
+            ..
+        } = &self.http.groups[plain];
+        let settings = tls.settings(directive, proxy_host)?;
+        let same_name = self.http.groups.iter().enumerate();
+        let same_name = same_name.filter(|(_, group)| group.name == *name && group.tls.is_some());
+        let mut number = 1;
+        for (index, group) in same_name {
+            if group.tls.as_deref() == Some(&settings) {
+                return Ok(index);
+            }
+            number += 1;
+        }
+        let key = match number {
+            1 => format!("https://{name}"),
+            _ => format!("https://{name}#{number}"),
+        };
+        let group = Group {
+            name: name.clone(),
+            key,
+            proxy_host: proxy_host.clone(),
+            port: if *implicit { *port } else { DEFAULT_TLS_PORT },
+            implicit: *implicit,
+            method: method.clone(),
+            hash_key: hash_key.clone(),
+            peers: peers.clone(),
+            pool: *pool,
+            ntlm: *ntlm,
+            tls: Some(Box::new(settings)),
+        };
+        self.http.groups.push(group);
+        Ok(self.http.groups.len() - 1)
     }
 }
 

@@ -324,6 +324,11 @@ fn in_location() {
 fn hints() {
     check("events{}http{upstream u{server 10.0.0.1;ntlm;}server{\n", &[
         ("ssl_stapling on;", r#"[emerg] unknown directive "ssl_stapling" in /p/conf/f:2 (this part of TLS is not there yet)"#),
+        ("location / { proxy_pass https://u/$uri; }", r#"[emerg] variables in "proxy_pass https://" are not supported in /p/conf/f:2 (name an upstream block)"#),
+        ("location / { proxy_pass https://u; proxy_ssl_name $host; }", r#"[emerg] variables in "proxy_ssl_name" are not supported in /p/conf/f:2 (a connection to a server is for everybody who asks for its group)"#),
+        ("location / { proxy_pass https://u; } location /a { proxy_pass https://u; }", r#"[warn] "proxy_ssl_verify" is off for "u" where "ntlm" is used: logins go to whoever answers at its address in /p/conf/f:2"#),
+        ("location / { proxy_pass https://u; proxy_ssl_verify on; }", ""),
+        ("location / { proxy_pass https://u; proxy_ssl_certificate c; }", r#"[emerg] no "proxy_ssl_certificate_key" is defined for certificate "/p/conf/c" in /p/conf/f:2"#),
         ("ssl on;", r#"[emerg] unknown directive "ssl" in /p/conf/f:2 (say listen … ssl)"#),
         ("listen 443 ssl;", r#"[emerg] no "ssl_certificate" is defined for the "listen ... ssl" directive in /p/conf/f:2"#),
         ("ssl_certificate x;", r#"[emerg] no "ssl_certificate_key" is defined for certificate "/p/conf/x" in /p/conf/f:1"#),
@@ -340,7 +345,6 @@ fn hints() {
         ("listen 80 http2;", r#"[emerg] the "http2" parameter requires ngx_http_v2_module in /p/conf/f:2 (Windows authentication does not exist in HTTP/2 and HTTP/3)"#),
         ("http2 on;", r#"[emerg] invalid value "on" in "http2" directive, it must be "off" in /p/conf/f:2 (Windows authentication does not exist in HTTP/2)"#),
         ("http2 off;", ""),
-        ("location / { proxy_pass https://u; }", r#"[emerg] https protocol requires SSL support in /p/conf/f:2 (TLS is not there yet)"#),
         ("if ($host) { return 200; }", r#"[emerg] unknown directive "if" in /p/conf/f:2 (there is no if by design; use map, location or separate servers)"#),
         ("more_set_headers x;", r#"[emerg] unknown directive "more_set_headers" in /p/conf/f:2 (use add_header with always, and proxy_hide_header)"#),
         ("access_log syslog:server=a;", r#"[emerg] invalid value "syslog:server=a" in "access_log" directive in /p/conf/f:2 (logs go to files and to stderr)"#),

@@ -417,6 +417,16 @@ fn simple() {
     assert_eq!(location.proxy.ntlm.unwrap().connections, 50);
     assert_eq!(group(&config, location).unwrap().name, "127.0.0.1:8080");
     assert_eq!(config.main.error_logs[0].target, LogTarget::Stderr);
+    let config = Config::simple("127.0.0.1:0", "https://mail.test:8443", 50);
+    // Names are resolved, and this one is nobody's.
+    assert!(config.is_err());
+    let config = Config::simple("127.0.0.1:0", "https://127.0.0.1", 50).unwrap();
+    let tls = &group(&config, find(&config, "/x")).unwrap();
+    assert_eq!(
+        (tls.port, &tls.tls.as_ref().unwrap().name[..]),
+        (443, "127.0.0.1")
+    );
+    assert_eq!(config.warnings.len(), 1);
     for (listen, upstream, expected) in [
         ("x y", "a", "invalid address \"x y\""),
         ("80", "", "invalid address \"\""),
@@ -429,11 +439,6 @@ fn simple() {
             "80",
             "ftp://127.0.0.1",
             "invalid URL prefix in command line",
-        ),
-        (
-            "80",
-            "https://127.0.0.1",
-            "https protocol requires SSL support in command line (TLS is not there yet)",
         ),
         ("80", "$x", "unknown \"x\" variable in command line"),
     ] {

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)] // what fails in a helper fails its test
 
 mod pki;
+mod servers;
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -10,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use ntlm_origin::Kerberos;
 use ntlm_origin::programs::RealClient;
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
 use rustls::HandshakeKind;
 use rustls::version::{TLS12, TLS13};
 
@@ -594,4 +597,66 @@ fn what_is_wrong_with_certificates_is_said() {
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(said.contains(expected), "{text}: {said}");
     }
+}
+
+/// One byte of one flight is another one: each ends in an alert or in nothing, and the front goes on.
+#[test]
+fn handshakes_with_a_wrong_byte_do_no_harm() {
+    let pki = Pki::new();
+    let server = Server::bind();
+    let front = front(
+        &pki,
+        &server,
+        "ssl_handshake_timeout 1s; client_header_timeout 1s; location /own { return 200 own; }",
+    );
+    let before = front.sockets();
+    let once = |seed: u64| {
+        let mut random = StdRng::seed_from_u64(seed);
+        let version = if seed.is_multiple_of(2) {
+            &TLS12
+        } else {
+            &TLS13
+        };
+        let mut socket = TcpStream::connect(front.addr(0)).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        let name = "mail.test".try_into().unwrap();
+        let mut session = rustls::ClientConnection::new(pki.config(&[version]), name).unwrap();
+        let mut writer = session.writer();
+        writer
+            .write_all(b"GET /own HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+            .unwrap();
+        let wrong = random.random_range(0..3);
+        for flight in 0.. {
+            let mut bytes = Vec::new();
+            while session.wants_write() {
+                session.write_tls(&mut bytes).unwrap();
+            }
+            if flight == wrong && !bytes.is_empty() {
+                let at = random.random_range(0..bytes.len());
+                bytes[at] ^= random.random_range(1..=255);
+            }
+            // What the front does not want any more, it does not get.
+            let gone = socket.write_all(&bytes).is_err();
+            if gone || !matches!(session.read_tls(&mut socket), Ok(1..)) {
+                return;
+            }
+            if session.process_new_packets().is_err() {
+                return;
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for thread in 0..16 {
+            let once = &once;
+            scope.spawn(move || (0..20).for_each(|nth| once(thread * 20 + nth)));
+        }
+    });
+    let mut client = pki.client(&front, "mail.test");
+    assert_eq!(client.get("/own").text(), "own");
+    drop(client);
+    eventually("everything is closed", || {
+        (front.sockets() == before).then_some(())
+    });
+    assert!(!front.error_log().contains("panicked") && front.stderr().is_empty());
+    server.was_left_alone();
 }

@@ -1,0 +1,173 @@
+//! TLS towards servers, as a group has it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use rustls::ClientConfig;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{Resumption, UnbufferedClientConnection, WebPkiServerVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, ServerName, UnixTime};
+use rustls::{DigitallySignedStruct, RootCertStore, SignatureScheme};
+
+use crate::config::model::UpstreamTls;
+use crate::observe::cause::Cause;
+
+use super::certificates;
+use super::protocols::{provider, versions};
+
+/// What a handshake with a group's servers needs.
+#[derive(Clone)]
+pub struct UpstreamSession {
+    config: Arc<ClientConfig>,
+    name: ServerName<'static>,
+}
+
+impl fmt::Debug for UpstreamSession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("UpstreamSession").field(&self.name).finish()
+    }
+}
+
+impl UpstreamSession {
+    /// Begins a session.
+    ///
+    /// # Errors
+    /// rustls has no random bytes.
+    pub fn begin(&self) -> Result<UnbufferedClientConnection, rustls::Error> {
+        UnbufferedClientConnection::new(Arc::clone(&self.config), self.name.clone())
+    }
+}
+
+/// Reads the files of a group's settings and makes what its handshakes need.
+///
+/// # Errors
+/// A file cannot be read or used, or the name is none: what nginx would write after `[emerg] `.
+pub fn load(settings: &UpstreamTls) -> Result<UpstreamSession, String> {
+    let provider = Arc::new(provider(&settings.protocols));
+    let checked = match settings.verify {
+        true => Some(verifier(settings, &provider)?),
+        false => None,
+    };
+    let verifier = Arc::new(Verifier {
+        checked,
+        depth: settings.verify_depth,
+        provider: Arc::clone(&provider),
+    });
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(&versions(&settings.protocols))
+        .map_err(|error| error.to_string())?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier);
+    let mut config = match &settings.certificate {
+        None => builder.with_no_client_auth(),
+        Some(files) => {
+            let password_file = settings.password_file.as_deref();
+            let key = certificates::load(files, password_file, &provider)?;
+            let key = rustls::sign::SingleCertAndKey::from(key);
+            builder.with_client_cert_resolver(Arc::new(key))
+        }
+    };
+    config.enable_sni = settings.server_name;
+    if !settings.session_reuse {
+        config.resumption = Resumption::disabled();
+    }
+    let name = ServerName::try_from(settings.name.clone());
+    let name =
+        name.map_err(|_| format!("invalid name \"{}\" of \"proxy_ssl_name\"", settings.name))?;
+    Ok(UpstreamSession {
+        config: Arc::new(config),
+        name,
+    })
+}
+
+/// What certificates are verified with.
+fn verifier(
+    settings: &UpstreamTls,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<WebPkiServerVerifier>, String> {
+    let mut roots = RootCertStore::empty();
+    match &settings.trusted {
+        Some(path) => {
+            for certificate in certificates::chain(path)? {
+                roots.add(certificate).map_err(|error| {
+                    format!("cannot load certificate \"{}\" ({error})", path.display())
+                })?;
+            }
+        }
+        None => {
+            let found = rustls_native_certs::load_native_certs();
+            roots.add_parsable_certificates(found.certs);
+            if roots.is_empty() {
+                return Err(
+                    "the system trusts no certificate, and there is no \"proxy_ssl_trusted_certificate\""
+                        .to_owned(),
+                );
+            }
+        }
+    }
+    let mut builder =
+        WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
+    if let Some(path) = &settings.crl {
+        let failed = |problem: &dyn fmt::Display| {
+            format!("cannot load revocations \"{}\" ({problem})", path.display())
+        };
+        let text = std::fs::read(path).map_err(|error| failed(&Cause::from(&error)))?;
+        let lists: Result<Vec<_>, _> =
+            CertificateRevocationListDer::pem_slice_iter(&text).collect();
+        let lists = lists.map_err(|error| failed(&error))?;
+        builder = builder.with_crls(lists).allow_unknown_revocation_status();
+    }
+    builder.build().map_err(|error| error.to_string())
+}
+
+/// Verifies certificates, or takes all of them; that the server has the key to its own is checked in any case.
+#[derive(Debug)]
+struct Verifier {
+    checked: Option<Arc<WebPkiServerVerifier>>,
+    depth: usize,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let Some(verifier) = &self.checked else {
+            return Ok(ServerCertVerified::assertion());
+        };
+        let depth = self.depth.min(intermediates.len());
+        verifier.verify_server_cert(end_entity, &intermediates[..depth], name, ocsp, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signed, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signed, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        algorithms.supported_schemes()
+    }
+}

@@ -1,0 +1,387 @@
+//! TLS towards servers: whom the front believes, what it sends, and that logins stay on their connections.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use ntlm_origin::Kerberos;
+use ntlm_origin::programs::RealClient;
+use rustls::HandshakeKind;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use tokio_rustls::TlsAcceptor;
+
+use super::pki::Pki;
+use crate::front::{Front, eventually};
+use crate::peer::{Peer, Server, alphabet, assert_same, numbered};
+use crate::site::{alice, origins};
+
+/// What was agreed upon on one connection.
+#[derive(Clone, Debug)]
+struct Agreed {
+    server_name: Option<String>,
+    resumed: bool,
+    version: String,
+    client_certificate: bool,
+}
+
+/// TLS before a server that has none, one connection for each.
+struct Terminator {
+    addr: SocketAddr,
+    agreed: Arc<Mutex<Vec<Agreed>>>,
+    failed: Arc<AtomicUsize>,
+    // Ends the thread.
+    _stop: tokio::sync::oneshot::Sender<()>,
+}
+
+impl Terminator {
+    /// Shows the certificate that is `called` so; `clients` is whose certificates it asks for.
+    fn before(to: SocketAddr, pki: &Pki, called: &str, clients: Option<&str>) -> Self {
+        let read = |name: &str| {
+            let path = pki.path(&format!("{name}.pem"));
+            CertificateDer::from_pem_file(path).expect("a certificate")
+        };
+        let key = PrivateKeyDer::from_pem_file(pki.path(&format!("{called}.key"))).unwrap();
+        let builder = rustls::ServerConfig::builder();
+        let builder = match clients {
+            None => builder.with_no_client_auth(),
+            Some(name) => {
+                let mut roots = rustls::RootCertStore::empty();
+                roots.add(read(name)).unwrap();
+                let verifier = WebPkiClientVerifier::builder(Arc::new(roots)).build();
+                builder.with_client_cert_verifier(verifier.unwrap())
+            }
+        };
+        let config = builder.with_single_cert(vec![read(called)], key).unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let addr = listener.local_addr().unwrap();
+        let (stop, stopped) = tokio::sync::oneshot::channel();
+        let (agreed, failed) = (Arc::default(), Arc::default());
+        let terminator = Self {
+            addr,
+            agreed: Arc::clone(&agreed),
+            failed: Arc::clone(&failed),
+            _stop: stop,
+        };
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            runtime.block_on(async move {
+                let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+                let acceptor = TlsAcceptor::from(Arc::new(config));
+                let accept = async {
+                    loop {
+                        let (socket, _) = listener.accept().await.unwrap();
+                        let (acceptor, agreed, failed) =
+                            (acceptor.clone(), Arc::clone(&agreed), Arc::clone(&failed));
+                        tokio::spawn(async move {
+                            let _ = serve(socket, &acceptor, &agreed, &failed, to).await;
+                        });
+                    }
+                };
+                tokio::select! {
+                    () = accept => {}
+                    _ = stopped => {}
+                }
+            });
+        });
+        terminator
+    }
+
+    fn agreed(&self) -> Vec<Agreed> {
+        self.agreed.lock().unwrap().clone()
+    }
+}
+
+async fn serve(
+    socket: tokio::net::TcpStream,
+    acceptor: &TlsAcceptor,
+    agreed: &Mutex<Vec<Agreed>>,
+    failed: &AtomicUsize,
+    to: SocketAddr,
+) -> std::io::Result<()> {
+    socket.set_nodelay(true)?;
+    let accepted = acceptor.accept(socket).await;
+    let mut stream = accepted.inspect_err(|_| {
+        failed.fetch_add(1, Ordering::Relaxed);
+    })?;
+    let session = stream.get_ref().1;
+    agreed.lock().unwrap().push(Agreed {
+        server_name: session.server_name().map(str::to_owned),
+        resumed: session.handshake_kind() == Some(HandshakeKind::Resumed),
+        version: format!("{:?}", session.protocol_version().unwrap()),
+        client_certificate: session.peer_certificates().is_some(),
+    });
+    let mut behind = tokio::net::TcpStream::connect(to).await?;
+    behind.set_nodelay(true)?;
+    tokio::io::copy_bidirectional(&mut stream, &mut behind).await?;
+    Ok(())
+}
+
+#[test]
+fn real_clients_log_in_over_tls_on_both_legs() {
+    let mut pki = Pki::new();
+    pki.add("inside", &["exchange.test"]);
+    let origins = origins(2, Kerberos::Declined);
+    let terminators: Vec<Terminator> = origins
+        .iter()
+        .map(|origin| Terminator::before(origin.addr(), &pki, "inside", None))
+        .collect();
+    let front = Front::start(&format!(
+        "upstream mail {{ server {}; server {}; ntlm; keepalive 16; }}
+         server {{ listen 127.0.0.1:0 ssl; {} location / {{
+             proxy_pass https://mail; proxy_ssl_verify on; proxy_ssl_name exchange.test; proxy_ssl_server_name on;
+             proxy_ssl_trusted_certificate {};
+         }} }}",
+        terminators[0].addr,
+        terminators[1].addr,
+        pki.directives("mail"),
+        pki.path("inside.pem").display(),
+    ));
+    let url = format!("https://{}/private/whoami", front.addr(0));
+    std::thread::scope(|scope| {
+        for client in RealClient::ALL {
+            let (pki, url) = (&pki, &url);
+            scope.spawn(move || {
+                let ca = pki.path("mail.pem");
+                let answers = client.get_trusting(Some(&ca), url, &alice(), 4).unwrap();
+                for answer in &answers {
+                    let got = (answer.status, answer.identity.as_deref());
+                    assert_eq!(got, (200, Some("EXAMPLE\\alice")), "{client:?}");
+                    assert_eq!(answer.connection, answers[0].connection, "{client:?}");
+                }
+            });
+        }
+    });
+    for agreed in terminators.iter().flat_map(Terminator::agreed) {
+        assert_eq!(agreed.server_name.as_deref(), Some("exchange.test"));
+    }
+    let log = front.error_log();
+    assert!(!log.contains("[error]"), "{log}");
+    // The servers' connections end with their clients.
+    eventually("every pin has ended", || {
+        (front.error_log().matches(": client_closed").count() >= RealClient::ALL.len())
+            .then_some(())
+    });
+}
+
+#[test]
+fn whom_the_front_believes() {
+    let mut pki = Pki::new();
+    pki.add("inside", &["exchange.test"]);
+    pki.add("stranger", &["exchange.test"]);
+    let origin = origins(1, Kerberos::Declined).remove(0);
+    let tls = Terminator::before(origin.addr(), &pki, "inside", None);
+    let trusted = |called: &str| {
+        let path = pki.path(&format!("{called}.pem"));
+        format!(
+            "proxy_ssl_verify on; proxy_ssl_trusted_certificate {};",
+            path.display()
+        )
+    };
+    for (settings, expected) in [
+        (String::new(), 200),
+        (
+            "proxy_ssl_verify off; proxy_ssl_name whatever.test;".to_owned(),
+            200,
+        ),
+        (trusted("inside") + "proxy_ssl_name exchange.test;", 200),
+        // Not whom the certificate is for; nobody that is trusted; nobody whom the system trusts.
+        (trusted("inside") + "proxy_ssl_name other.test;", 502),
+        (trusted("stranger") + "proxy_ssl_name exchange.test;", 502),
+        (
+            "proxy_ssl_verify on; proxy_ssl_name exchange.test;".to_owned(),
+            502,
+        ),
+        // The address that `proxy_pass` names.
+        (trusted("inside"), 200),
+    ] {
+        let front = Front::start(&format!(
+            "server {{ listen 127.0.0.1:0; location / {{ proxy_pass https://{}; {settings} }} }}",
+            tls.addr
+        ));
+        let mut client = Peer::connect(front.addr(0));
+        assert_eq!(client.get("/whoami").status(), expected, "{settings}");
+        let log = front.error_log();
+        let said = log.contains("[error]")
+            && log.contains("while SSL handshaking to upstream, client: 127.0.0.1");
+        assert_eq!(said, expected == 502, "{log}");
+        assert_eq!(
+            log.contains(&format!("upstream: \"https://{}", tls.addr)),
+            said,
+            "{log}"
+        );
+    }
+}
+
+#[test]
+fn what_the_front_shows_and_agrees_upon() {
+    let mut pki = Pki::new();
+    pki.add("inside", &["exchange.test"]);
+    pki.add("front", &["front.test"]);
+    let origin = origins(1, Kerberos::Declined).remove(0);
+    let shown = {
+        let (certificate, key) = (pki.path("front.pem"), pki.path("front.key"));
+        format!(
+            "proxy_ssl_certificate {}; proxy_ssl_certificate_key {};",
+            certificate.display(),
+            key.display()
+        )
+    };
+    let with = |asks: Option<&str>, settings: &str| {
+        let tls = Terminator::before(origin.addr(), &pki, "inside", asks);
+        let front = Front::start_main(
+            "worker_processes 1;",
+            &format!(
+                "upstream u {{ server {}; keepalive 0; }}
+                 server {{ listen 127.0.0.1:0; location / {{ proxy_pass https://u; {settings} }} }}",
+                tls.addr
+            ),
+        );
+        // No connection is kept, so that each request makes one.
+        let mut client = Peer::connect(front.addr(0));
+        let statuses = [
+            client.get("/whoami").status(),
+            client.get("/whoami").status(),
+        ];
+        (statuses, tls.agreed(), tls.failed.load(Ordering::Relaxed))
+    };
+    let (statuses, agreed, _) = with(None, "");
+    assert_eq!(statuses, [200, 200]);
+    assert!(
+        agreed[0].server_name.is_none() && !agreed[0].resumed && agreed[1].resumed,
+        "{agreed:?}"
+    );
+    assert_eq!(agreed[0].version, "TLSv1_3");
+    let (_, agreed, _) = with(
+        None,
+        "proxy_ssl_session_reuse off; proxy_ssl_protocols TLSv1.2; proxy_ssl_name a.test; proxy_ssl_server_name on;",
+    );
+    assert!(
+        !agreed[1].resumed && agreed[1].version == "TLSv1_2",
+        "{agreed:?}"
+    );
+    assert_eq!(agreed[0].server_name.as_deref(), Some("a.test"));
+    let (statuses, agreed, _) = with(Some("front"), &shown);
+    assert_eq!(statuses, [200, 200]);
+    assert!(agreed[0].client_certificate);
+    let (statuses, _, failed) = with(Some("front"), "");
+    assert!(statuses == [502, 502] && failed > 0, "{statuses:?}");
+}
+
+#[test]
+fn bodies_pass_whole_over_both_legs() {
+    let pki = Pki::new();
+    let server = Server::bind();
+    let tls = Terminator::before(server.addr(), &pki, "mail", None);
+    let front = Front::start(&format!(
+        "server {{ listen 127.0.0.1:0 ssl; {} client_max_body_size 0; location / {{ proxy_pass https://{}; }} }}",
+        pki.directives("mail"),
+        tls.addr
+    ));
+    let (up, down) = (numbered(5_000_000), alphabet(7_000_000));
+    let mut client = pki.client(&front, "mail.test");
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut upstream = server.accept();
+            upstream.head();
+            assert_same(&upstream.take(up.len()), &up, "upload");
+            upstream.send(format!(
+                "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n",
+                down.len()
+            ));
+            upstream.send(&down);
+            // Until the client has it.
+            let _ = upstream.try_rest();
+        });
+        client.send(format!(
+            "POST / HTTP/1.1\r\nHost: test\r\nContent-Length: {}\r\n\r\n",
+            up.len()
+        ));
+        client.send(&up);
+        assert_eq!(client.head().status(), 200);
+        assert_same(&client.take(down.len()), &down, "download");
+        drop(client);
+    });
+}
+
+/// What a server sends before the handshake is over is no answer; neither is what has no TLS.
+#[test]
+fn servers_that_break_tls() {
+    let server = Server::bind();
+    let front = Front::start(&format!(
+        "server {{ listen 127.0.0.1:0; location / {{ proxy_pass https://{}; proxy_connect_timeout 1s; }} }}",
+        server.addr()
+    ));
+    let before = front.sockets();
+    for (says, ends, expected) in [
+        (
+            "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+            false,
+            502,
+        ),
+        ("\x15\x03\x03\x00\x02\x02\x28", false, 502),
+        ("\x16\x03\x03\x40", true, 502),
+        ("", true, 502),
+        ("", false, 504),
+        ("\x16\x03\x03\x00\x7a\x02", false, 504),
+    ] {
+        let mut client = Peer::connect(front.addr(0));
+        client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
+        let mut upstream = server.accept();
+        upstream.send(says);
+        if ends {
+            upstream.finish();
+        }
+        assert_eq!(client.answer().status(), expected, "{says:?}");
+        // Nothing of the request was sent.
+        let got = upstream.try_rest().unwrap_or_default();
+        assert!(!got.windows(4).any(|bytes| bytes == b"HTTP"), "{got:?}");
+    }
+    eventually("everything is closed", || {
+        (front.sockets() <= before).then_some(())
+    });
+}
+
+/// A group that is reached both ways is two: a connection of one serves nobody of the other.
+#[test]
+fn with_and_without_tls_are_two_groups() {
+    let pki = Pki::new();
+    let server = Server::bind();
+    let tls = Terminator::before(server.addr(), &pki, "mail", None);
+    let front = Front::start_main(
+        "worker_processes 1;",
+        &format!(
+            "upstream u {{ server {}; keepalive 4; }}
+             server {{ listen 127.0.0.1:0;
+                 location /a {{ proxy_pass https://u; }}
+                 location /b {{ proxy_pass https://u; proxy_ssl_name b.test; }} }}",
+            tls.addr
+        ),
+    );
+    let mut client = Peer::connect(front.addr(0));
+    let mut kept = Vec::new();
+    for (target, new) in [
+        ("/a", true),
+        ("/a", false),
+        ("/b", true),
+        ("/a", false),
+        ("/b", false),
+    ] {
+        client.send(format!("GET {target} HTTP/1.1\r\nHost: test\r\n\r\n"));
+        if new {
+            kept.push((target, server.accept()));
+        }
+        let (_, upstream) = kept.iter_mut().find(|(of, _)| *of == target).unwrap();
+        assert!(upstream.head().line().starts_with(&format!("GET {target}")));
+        upstream.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+        assert_eq!(client.answer().status(), 200);
+        // The server's ticket may come at any time, and is nothing that nobody asked for.
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
