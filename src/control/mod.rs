@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::MissedTickBehavior;
 
 use crate::config::model::{Group, Level, LogTarget, Main, Server};
 use crate::config::{self, Config, System};
@@ -21,10 +22,13 @@ use crate::process::{
     redirect_stderr,
 };
 use crate::proxy::{Command, Deployment};
-use crate::tls::{self, UpstreamSession};
+use crate::tls::{self, ServerTls, UpstreamSession};
 
 use addresses::Addresses;
 use workers::Workers;
+
+/// How often it is looked whether the files of certificates have changed.
+const RENEWAL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long workers may take to stop at once before the process ends without them.
 const STOP_PATIENCE: Duration = Duration::from_secs(2);
@@ -216,7 +220,10 @@ impl Control {
     }
 
     async fn serve(&mut self, signals: &mut Signals) -> Result<(), StartError> {
+        let mut renewals = tokio::time::interval(RENEWAL_INTERVAL);
+        renewals.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            let has_certificates = self.deployment.tls.iter().any(Option::is_some);
             tokio::select! {
                 _ = signals.term.recv() => {
                     self.received("15 (SIGTERM) received, exiting");
@@ -242,11 +249,29 @@ impl Control {
                     self.logs.close_unused();
                 }
                 _ = signals.usr1.recv() => self.reopen(),
+                _ = renewals.tick(), if has_certificates => self.renew_certificates(),
                 problem = self.workers.problem() => {
                     // Nobody asked it to: a service manager starts a process with all its workers again.
                     self.main_log.note(Level::Alert, format_args!("{problem}"));
                     self.stop().await;
                     return Err(emerg(problem));
+                }
+            }
+        }
+    }
+
+    /// Has clients shown new certificates where their files have changed.
+    fn renew_certificates(&self) {
+        for tls in self.deployment.tls.iter().flatten() {
+            match tls.renew() {
+                Ok(false) => {}
+                Ok(true) => {
+                    let message = format_args!("certificate \"{}\" renewed", tls.name());
+                    self.main_log.note(Level::Notice, message);
+                }
+                Err(error) => {
+                    let message = format_args!("{error}; the old certificate is kept");
+                    self.main_log.note(Level::Warn, message);
                 }
             }
         }
@@ -451,7 +476,7 @@ fn deploy(
 }
 
 /// For each server, how its handshakes are made.
-fn load_tls(config: &Config) -> Result<Vec<Option<Arc<rustls::ServerConfig>>>, StartError> {
+fn load_tls(config: &Config) -> Result<Vec<Option<Arc<ServerTls>>>, StartError> {
     let load = |server: &Server| match &server.tls {
         Some(settings) => tls::load(settings).map_err(emerg),
         None => Ok(None),

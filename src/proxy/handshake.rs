@@ -81,7 +81,7 @@ fn choose(settings: &Settings, listener: usize, hello: &ClientHello<'_>) -> Chos
         server = names.default;
     }
     match &settings.deployment.tls[server] {
-        Some(config) => Chosen::Config(config.clone()),
+        Some(tls) => Chosen::Config(tls.config()),
         None => Chosen::Rejected,
     }
 }

@@ -23,7 +23,7 @@ use crate::observe::error_log::ErrorLog;
 use crate::observe::files::LogFile;
 use crate::pin::pins::Pinned;
 use crate::pin::{self, EndReason, GroupId};
-use crate::tls::UpstreamSession;
+use crate::tls::{ServerTls, UpstreamSession};
 
 use super::client::Client;
 use super::limits::OwnZone;
@@ -64,7 +64,7 @@ pub struct Deployment {
     /// The memory of each `limit_req_zone` and `limit_conn_zone`: what is written in it is the one thing that workers share.
     pub zones: Vec<Arc<Zone>>,
     /// For each server, how its handshakes are made; `None`: it rejects them, or has no certificate.
-    pub tls: Vec<Option<Arc<rustls::ServerConfig>>>,
+    pub tls: Vec<Option<Arc<ServerTls>>>,
     /// For each group, how handshakes with its servers are made; `None`: they are spoken to without TLS.
     pub upstream_tls: Vec<Option<UpstreamSession>>,
     /// Failed logins by client address, if `ntlm_fail_delay` is used.

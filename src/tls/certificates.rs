@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -15,12 +16,25 @@ use rustls::{CipherSuite, SignatureAlgorithm};
 use crate::config::model::CertificateFiles;
 use crate::observe::cause::Cause;
 
-/// Keys of several kinds for one server, in the order of the configuration.
-pub(super) struct Certificates(pub(super) Vec<Arc<CertifiedKey>>);
+/// Keys of several kinds for one server, in the order of the configuration. Others may take their place at any time.
+pub(super) struct Certificates(ArcSwap<Vec<Arc<CertifiedKey>>>);
+
+impl Certificates {
+    pub(super) fn new(keys: Vec<Arc<CertifiedKey>>) -> Self {
+        Self(ArcSwap::from_pointee(keys))
+    }
+
+    /// Handshakes that begin from now on are shown these.
+    pub(super) fn replace(&self, keys: Vec<Arc<CertifiedKey>>) {
+        self.0.store(Arc::new(keys));
+    }
+}
 
 impl fmt::Debug for Certificates {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Certificates").field(&self.0.len()).finish()
+        f.debug_tuple("Certificates")
+            .field(&self.0.load().len())
+            .finish()
     }
 }
 
@@ -30,7 +44,8 @@ impl ResolvesServerCert for Certificates {
             key.key.choose_scheme(hello.signature_schemes()).is_some()
                 && offers(hello.cipher_suites(), key.key.algorithm())
         };
-        let found = self.0.iter().find(fits).or(self.0.first());
+        let keys = self.0.load();
+        let found = keys.iter().find(fits).or(keys.first());
         found.cloned()
     }
 }

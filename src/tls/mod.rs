@@ -11,5 +11,5 @@ mod server;
 mod stream;
 
 pub use client::{UpstreamSession, load as load_upstream};
-pub use server::load;
+pub use server::{ServerTls, load};
 pub use stream::{Chosen, Stream};

@@ -117,7 +117,7 @@ static HONOURED: &[Definition] = directives! {
     "proxy_ssl_conf_command", REQUEST, words(2, 2), Many, "Ciphersuites list", "", Honoured, "As `ssl_conf_command`.";
     "proxy_ssl_session_reuse", REQUEST, FLAG, Once, "on | off", "on", Honoured, "Whether sessions with the servers are resumed.";
     "ssl_certificate", HTTP_SERVER, words(1, 1), Many, "file", "", Honoured, "The server's certificate and those of its issuers, as PEM. Repeated for keys of another kind (RSA and ECDSA).";
-    "ssl_certificate_key", HTTP_SERVER, words(1, 1), Many, "file", "", Honoured, "The private key of the certificate that stands at the same place in the order.";
+    "ssl_certificate_key", HTTP_SERVER, words(1, 1), Many, "file", "", Honoured, "The private key of the certificate that stands at the same place in the order. Both are read again when their files change, as `user`: a pair that does not belong together changes nothing.";
     "ssl_password_file", HTTP_SERVER, words(1, 1), Once, "file", "", Honoured, "Passwords for encrypted keys (PKCS#8), one a line; each is tried.";
     "ssl_protocols", HTTP_SERVER, words(1, MANY), Once, "[TLSv1.2] [TLSv1.3]", "TLSv1.2 TLSv1.3", Honoured, "What clients may speak. Older protocols are refused.";
     "ssl_ciphers", HTTP_SERVER, words(1, 1), Once, "list", "HIGH:!aNULL:!MD5", Honoured, "OpenSSL's list of suites of TLS 1.2. There are those with ECDHE and AES-GCM or ChaCha20-Poly1305; names of others warn.";

@@ -14,6 +14,8 @@ use ntlm_origin::programs::RealClient;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use rustls::HandshakeKind;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use rustls::version::{TLS12, TLS13};
 
 use crate::front::{Front, PATIENCE, eventually};
@@ -659,4 +661,61 @@ fn handshakes_with_a_wrong_byte_do_no_harm() {
     });
     assert!(!front.error_log().contains("panicked") && front.stderr().is_empty());
     server.was_left_alone();
+}
+
+#[test]
+fn certificates_change_with_their_files_and_logins_stay() {
+    let mut pki = Pki::new();
+    pki.add("next", &["mail.test"]);
+    let origins = origins(1, Kerberos::Declined);
+    let front = Front::start(&format!(
+        "upstream mail {{ server {}; ntlm; }}
+         server {{ listen 127.0.0.1:0 ssl; {} location / {{ proxy_pass http://mail; }} }}",
+        origins[0].addr(),
+        pki.directives("mail")
+    ));
+    let read = |name: &str| std::fs::read(pki.path(name)).unwrap();
+    let shown = || {
+        let client = pki.client(&front, "mail.test");
+        client.session().peer_certificates().unwrap()[0].to_vec()
+    };
+    let (before, key, next) = (read("mail.pem"), read("mail.key"), read("next.pem"));
+    let der = |pem: &[u8]| CertificateDer::from_pem_slice(pem).unwrap().to_vec();
+    // Bound to its connection, whatever happens to the certificate.
+    let mut pinned = pki.client(&front, "mail.test");
+    pinned.send("GET /private/whoami HTTP/1.1\r\nHost: test\r\nAuthorization: NTLM TlRMTVNTUAABAAAAB4IIAAAAAAAAAAAAAAAAAAAAAAA=\r\n\r\n");
+    let challenge = pinned.answer();
+    assert_eq!(challenge.status(), 401);
+    let connection = challenge.head.field("X-Connection").unwrap().to_owned();
+    assert_eq!(shown(), der(&before));
+    // The certificate without its key: the old pair is shown.
+    std::fs::write(pki.path("mail.pem"), &next).unwrap();
+    eventually("it is noticed", || {
+        front
+            .error_log()
+            .contains("the old certificate is kept")
+            .then_some(())
+    });
+    assert_eq!(shown(), der(&before));
+    std::fs::write(pki.path("mail.key"), read("next.key")).unwrap();
+    eventually("it is renewed", || {
+        front
+            .error_log()
+            .contains("mail.pem\" renewed")
+            .then_some(())
+    });
+    assert_eq!(shown(), der(&next));
+    // Files that take the others' places, as certbot does it.
+    for (name, content) in [("mail.pem", &before), ("mail.key", &key)] {
+        std::fs::write(pki.path("new"), content).unwrap();
+        std::fs::rename(pki.path("new"), pki.path(name)).unwrap();
+    }
+    eventually("it is renewed again", || {
+        (front.error_log().matches("mail.pem\" renewed").count() == 2).then_some(())
+    });
+    assert_eq!(shown(), der(&before));
+    assert_eq!(
+        pinned.get("/whoami").head.field("X-Connection"),
+        Some(&connection[..])
+    );
 }
