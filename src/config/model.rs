@@ -176,6 +176,21 @@ pub struct Server {
     pub header_timeout: Duration,
     /// `ssl_*`; `None`: it has no certificate, and rejects no handshake.
     pub tls: Option<Tls>,
+    /// Some `listen` of it says `ssl`.
+    pub ssl: bool,
+    /// All of its locations, nested ones included.
+    pub all_locations: std::ops::Range<LocationIndex>,
+}
+
+/// `ntlm_channel_binding`: what a login that cannot be bound to the certificate that the client saw (RFC 5929) leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChannelBinding {
+    /// A warning.
+    Warn,
+    /// Such a configuration is refused.
+    Require,
+    /// Nothing: the servers do not ask for it.
+    Off,
 }
 
 /// `ssl_*` of a server.
@@ -387,6 +402,8 @@ pub struct ProxySettings {
     pub pins_per_client: usize,
     /// `ntlm_fail_delay`, default off.
     pub fail_delay: Option<FailLimits>,
+    /// `ntlm_channel_binding`, default warn.
+    pub channel_binding: ChannelBinding,
     /// `ntlm_refuse_via`, default off: no credentials in requests that carry `Via`.
     pub refuse_via: bool,
 }

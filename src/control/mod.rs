@@ -1,6 +1,7 @@
 //! The control thread: brings the process up, listens to signals, reloads, and takes it down. Nothing here is hot.
 
 mod addresses;
+mod binding;
 mod workers;
 mod zones;
 
@@ -10,6 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
 use crate::config::model::{Group, Level, LogTarget, Main, Server};
@@ -25,7 +27,12 @@ use crate::proxy::{Command, Deployment};
 use crate::tls::{self, ServerTls, UpstreamSession};
 
 use addresses::Addresses;
+use binding::{Bindings, Compared};
 use workers::Workers;
+
+/// How often the certificates of the front and of the servers are compared, and how soon again if one could not be asked.
+const COMPARE_INTERVAL: Duration = Duration::from_secs(3600);
+const RETRY_INTERVAL: Duration = Duration::from_secs(60);
 
 /// How often it is looked whether the files of certificates have changed.
 const RENEWAL_INTERVAL: Duration = Duration::from_secs(1);
@@ -95,8 +102,19 @@ pub fn check(config: &Config) -> Result<(), StartError> {
     let mut logs = LogFiles::default();
     let main_log = Arc::new(ErrorLog::open(&config.main.error_logs, &mut logs).map_err(emerg)?);
     open_logs(config, &mut logs, &main_log)?;
-    load_tls(config)?;
-    load_upstream_tls(config)?;
+    let (tls, upstream_tls) = (load_tls(config)?, load_upstream_tls(config)?);
+    let compared = Compared {
+        config,
+        tls: &tls,
+        upstream_tls: &upstream_tls,
+    };
+    let (report, fits) = runtime()?.block_on(Bindings::default().check(&compared));
+    for (level, message) in report {
+        if level == Level::Warn {
+            eprintln!("ntlmfront: [warn] {message}");
+        }
+    }
+    fits.map_err(emerg)?;
     if let Some((name, group)) = &config.main.user
         && nix::unistd::geteuid().is_root()
     {
@@ -118,16 +136,36 @@ fn prepare(
     source: Source,
     io: Io,
 ) -> Result<(tokio::runtime::Runtime, Control, Signals), StartError> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(emerg)?;
+    let runtime = runtime()?;
     // Before anyone can know the process by its pid file or by its parent's end, and send it one.
     let signals = {
         let _in_runtime = runtime.enter();
         Signals::new().map_err(emerg)?
     };
-    Ok((runtime, Control::start(config, source, io)?, signals))
+    let control = Control::start(config, source, io, &runtime)?;
+    Ok((runtime, control, signals))
+}
+
+/// What the control thread runs on.
+fn runtime() -> Result<tokio::runtime::Runtime, StartError> {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_all().build().map_err(emerg)
+}
+
+/// Compares certificates where `ntlm_channel_binding require` holds.
+///
+/// # Errors
+/// They do not fit.
+async fn require_bindings(deployment: &Deployment, log: &Arc<ErrorLog>) -> Result<(), StartError> {
+    let compared = Compared::from(deployment);
+    if !compared.is_required() {
+        return Ok(());
+    }
+    let (report, fits) = Bindings::default().check(&compared).await;
+    if fits.is_err() {
+        binding::note(&report, log);
+    }
+    fits.map_err(emerg)
 }
 
 /// The signals that the process listens to.
@@ -170,7 +208,12 @@ struct Control {
 }
 
 impl Control {
-    fn start(config: Config, source: Source, io: Io) -> Result<Self, StartError> {
+    fn start(
+        config: Config,
+        source: Source,
+        io: Io,
+        runtime: &tokio::runtime::Runtime,
+    ) -> Result<Self, StartError> {
         let daemon = config.main.daemon;
         let mut logs = LogFiles::default();
         let main_log = Arc::new(ErrorLog::open(&config.main.error_logs, &mut logs).map_err(emerg)?);
@@ -181,6 +224,7 @@ impl Control {
         let mut addresses = Addresses::default();
         let opened = addresses.open(&config.http.listeners, workers)?;
         let deployment = deploy(config, opened.ids().to_vec(), &mut logs, None)?;
+        runtime.block_on(require_bindings(&deployment, &main_log))?;
         let bound = addresses.commit(opened);
         let pid_file = match &source {
             Source::Files(_) => Some(PidFile::create(&deployment.config.main.pid).map_err(emerg)?),
@@ -220,6 +264,10 @@ impl Control {
     }
 
     async fn serve(&mut self, signals: &mut Signals) -> Result<(), StartError> {
+        let mut compare_at = Instant::now();
+        let mut compared_at = compare_at;
+        let mut comparing = None;
+        let mut bindings = Some(Bindings::default());
         let mut renewals = tokio::time::interval(RENEWAL_INTERVAL);
         renewals.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -242,14 +290,36 @@ impl Control {
                 }
                 _ = signals.hup.recv() => {
                     self.received("1 (SIGHUP) received, reconfiguring");
-                    match self.reload() {
-                        Ok(()) => self.main_log.note(Level::Notice, format_args!("reconfigured")),
+                    match self.reload().await {
+                        Ok(()) => {
+                            self.main_log.note(Level::Notice, format_args!("reconfigured"));
+                            compare_at = Instant::now();
+                        }
                         Err(error) => self.main_log.note(Level::Emerg, format_args!("{error}")),
                     }
                     self.logs.close_unused();
                 }
                 _ = signals.usr1.recv() => self.reopen(),
-                _ = renewals.tick(), if has_certificates => self.renew_certificates(),
+                _ = renewals.tick(), if has_certificates => if self.renew_certificates() {
+                    compare_at = Instant::now();
+                },
+                () = tokio::time::sleep_until(compare_at.into()), if bindings.is_some() => {
+                    compared_at = Instant::now();
+                    comparing = bindings.take().map(|bindings| self.compare(bindings));
+                }
+                known = of(&mut comparing), if comparing.is_some() => {
+                    let known = known.and_then(Result::ok).unwrap_or_default();
+                    let pause = match known.is_incomplete() {
+                        true => RETRY_INTERVAL,
+                        false => COMPARE_INTERVAL,
+                    };
+                    // Unless a reload or a renewal wanted another look meanwhile.
+                    if compare_at <= compared_at {
+                        compare_at = Instant::now() + pause;
+                    }
+                    comparing = None;
+                    bindings = Some(known);
+                }
                 problem = self.workers.problem() => {
                     // Nobody asked it to: a service manager starts a process with all its workers again.
                     self.main_log.note(Level::Alert, format_args!("{problem}"));
@@ -260,12 +330,14 @@ impl Control {
         }
     }
 
-    /// Has clients shown new certificates where their files have changed.
-    fn renew_certificates(&self) {
+    /// Has clients shown new certificates where their files have changed. True if any have.
+    fn renew_certificates(&self) -> bool {
+        let mut renewed = false;
         for tls in self.deployment.tls.iter().flatten() {
             match tls.renew() {
                 Ok(false) => {}
                 Ok(true) => {
+                    renewed = true;
                     let message = format_args!("certificate \"{}\" renewed", tls.name());
                     self.main_log.note(Level::Notice, message);
                 }
@@ -275,6 +347,17 @@ impl Control {
                 }
             }
         }
+        renewed
+    }
+
+    /// Compares the certificates of the front and of the servers behind it, beside everything else.
+    fn compare(&self, mut bindings: Bindings) -> JoinHandle<Bindings> {
+        let (deployment, log) = (Arc::clone(&self.deployment), Arc::clone(&self.main_log));
+        tokio::spawn(async move {
+            let (report, _) = bindings.check(&Compared::from(&*deployment)).await;
+            binding::note(&report, &log);
+            bindings
+        })
     }
 
     fn received(&self, signal: &str) {
@@ -283,7 +366,7 @@ impl Control {
     }
 
     /// Reads the configuration again and has every worker take it over. Nothing changes if it is bad.
-    fn reload(&mut self) -> Result<(), StartError> {
+    async fn reload(&mut self) -> Result<(), StartError> {
         let Source::Files(options) = &self.source else {
             return Ok(());
         };
@@ -308,6 +391,7 @@ impl Control {
             .open(&config.http.listeners, self.workers.len())?;
         let ids = opened.ids().to_vec();
         let deployment = deploy(config, ids, &mut self.logs, Some(&self.deployment))?;
+        require_bindings(&deployment, &main_log).await?;
         let main = &deployment.config.main;
         // `-s` looks where the present file says.
         if self
@@ -473,6 +557,14 @@ fn deploy(
         listen_ids,
         main_log,
     }))
+}
+
+/// The end of a task, if there is one.
+async fn of<T>(task: &mut Option<JoinHandle<T>>) -> Option<Result<T, tokio::task::JoinError>> {
+    match task {
+        Some(task) => Some(task.await),
+        None => None,
+    }
 }
 
 /// For each server, how its handshakes are made.

@@ -31,6 +31,21 @@ impl fmt::Debug for UpstreamSession {
 }
 
 impl UpstreamSession {
+    /// The same for a look at the certificate alone, which may be anybody's.
+    pub(super) fn unverified(&self) -> (Arc<ClientConfig>, ServerName<'static>) {
+        let mut config = ClientConfig::clone(&self.config);
+        let verifier = Verifier {
+            checked: None,
+            depth: 0,
+            provider: Arc::clone(self.config.crypto_provider()),
+        };
+        config
+            .dangerous()
+            .set_certificate_verifier(Arc::new(verifier));
+        config.resumption = Resumption::disabled();
+        (Arc::new(config), self.name.clone())
+    }
+
     /// Begins a session.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 //! To the rooms above a [`Stream`] is a socket, with or without TLS. The record layer is here alone: a kernel that takes it over
 //! changes what a `Stream` does, and nothing above it.
 
+mod binding;
 mod certificates;
 mod client;
 mod protocols;
@@ -10,6 +11,7 @@ mod resumption;
 mod server;
 mod stream;
 
+pub use binding::{Shown, shown_by};
 pub use client::{UpstreamSession, load as load_upstream};
 pub use server::{ServerTls, load};
 pub use stream::{Chosen, Stream};

@@ -12,6 +12,7 @@ use rustls::sign::CertifiedKey;
 
 use crate::config::model::Tls;
 
+use super::binding::Shown;
 use super::certificates::{self, Certificates};
 use super::protocols::{provider, versions};
 use super::resumption::Timed;
@@ -58,6 +59,13 @@ impl ServerTls {
         *read = now;
         self.certificates.replace(keys(&self.settings)?);
         Ok(true)
+    }
+
+    /// The certificates that clients are shown.
+    pub fn shown(&self) -> Vec<Shown> {
+        let keys = self.certificates.all();
+        let leaves = keys.iter().filter_map(|key| key.cert.first());
+        leaves.filter_map(|leaf| Shown::of(leaf)).collect()
     }
 
     /// The first of its certificates, for messages.

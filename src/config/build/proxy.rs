@@ -8,7 +8,8 @@ use crate::pin;
 use super::super::address::Address;
 use super::super::error::Result;
 use super::super::model::{
-    Group, NextUpstream, PassTarget, ProxyPass, ProxySettings, Redirect, RedirectFrom,
+    ChannelBinding, Group, NextUpstream, PassTarget, ProxyPass, ProxySettings, Redirect,
+    RedirectFrom,
 };
 use super::super::parse::Directive;
 use super::super::template::{Part, Template};
@@ -82,6 +83,7 @@ impl Default for ProxyScope {
                 pins_per_client: 8,
                 fail_delay: None,
                 refuse_via: false,
+                channel_binding: ChannelBinding::Warn,
             },
             hide: Vec::new(),
             pass: Vec::new(),
@@ -188,6 +190,11 @@ impl Builder<'_> {
         level::positive(level, "ntlm_pins_per_client", &mut settings.pins_per_client)?;
         level.set("ntlm_fail_delay", &mut settings.fail_delay, fail_delay)?;
         level.set("ntlm_refuse_via", &mut settings.refuse_via, Directive::flag)?;
+        level.set(
+            "ntlm_channel_binding",
+            &mut settings.channel_binding,
+            channel_binding,
+        )?;
         scope.pins |= level.has("ntlm");
         pin_limits(level, &mut scope.limits)
     }
@@ -385,6 +392,19 @@ impl Builder<'_> {
                 &directive.place,
                 format!("{message} where \"ntlm\" is used"),
             );
+        }
+    }
+}
+
+fn channel_binding(directive: &Directive) -> Result<ChannelBinding> {
+    match &directive.args[0][..] {
+        "warn" => Ok(ChannelBinding::Warn),
+        "require" => Ok(ChannelBinding::Require),
+        "off" => Ok(ChannelBinding::Off),
+        _ => {
+            let message = directive.invalid_value_of(0);
+            let message = format!("{message}, it must be \"warn\", \"require\" or \"off\"");
+            Err(directive.error(message))
         }
     }
 }

@@ -50,6 +50,7 @@ impl Builder<'_> {
             true => Action::StubStatus,
             false => Action::NotFound,
         };
+        let first = self.http.locations.len();
         let root = self.push_location(&scope, String::new(), "", action, None);
         let (sets, returns) = self.rewrites(level)?;
         let locations = self.locations(level, &scope, None)?;
@@ -62,6 +63,10 @@ impl Builder<'_> {
             head: scope.head,
             header_timeout: scope.header_timeout,
             tls: scope.tls.settings(directive)?,
+            ssl: level
+                .all("listen")
+                .any(|listen| listen.args.iter().any(|word| word == "ssl")),
+            all_locations: first..self.http.locations.len(),
         });
         Ok(names)
     }

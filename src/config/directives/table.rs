@@ -103,6 +103,7 @@ static HONOURED: &[Definition] = directives! {
     "keepalive_requests", REQUEST, words(1, 1), Once, "number", "1000", Honoured, "Requests of one client connection. Never ends a connection that holds a pin: its user would be logged out.";
     "keepalive_time", REQUEST, words(1, 1), Once, "time", "1h", Honoured, "Age after which a client connection is closed. Never ends a connection that holds a pin.";
     "client_header_timeout", HTTP_SERVER, words(1, 1), Once, "time", "60s", Honoured, "Time for a whole request head; then 408.";
+    "ntlm_channel_binding", REQUEST, words(1, 1), Once, "warn | require | off", "warn", Honoured, "Extended Protection binds a login to the certificate that the client saw. Where logins pass, the certificates of front and servers are compared at the start, at reloads, by `-t` and every hour. `require` refuses a configuration that cannot work; `off` compares nothing.";
     "proxy_ssl_verify", REQUEST, FLAG, Once, "on | off", "off", Honoured, "Whether the servers' certificates are verified.";
     "proxy_ssl_trusted_certificate", REQUEST, words(1, 1), Once, "file", "", Honoured, "Who may stand behind the servers' certificates, as PEM. Without it, those that the system trusts.";
     "proxy_ssl_crl", REQUEST, words(1, 1), Once, "file", "", Honoured, "Revoked certificates, as PEM.";

@@ -1,6 +1,7 @@
 //! TLS towards clients: what is offered, who is shown what, and that nothing else changes.
 #![allow(clippy::unwrap_used)] // what fails in a helper fails its test
 
+mod binding;
 mod pki;
 mod servers;
 

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, SystemTime};
 
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, SanType};
 use rustls::pki_types::CertificateDer;
@@ -32,10 +33,23 @@ impl Pki {
 
     /// Makes another certificate, and its key beside it, for names and for 127.0.0.1.
     pub(crate) fn add(&mut self, called: &str, names: &[&str]) {
+        self.add_until(called, names, None);
+    }
+
+    /// Makes one for `mail.test` that ends in so many days.
+    pub(crate) fn add_ending(&mut self, called: &str, days: u64) {
+        let end = SystemTime::now() + Duration::from_secs(days * 86_400 - 60);
+        self.add_until(called, &["mail.test"], Some(end));
+    }
+
+    fn add_until(&mut self, called: &str, names: &[&str], end: Option<SystemTime>) {
         let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
         let mut params = CertificateParams::new(names).expect("names");
         let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
         params.subject_alt_names.push(SanType::IpAddress(loopback));
+        if let Some(end) = end {
+            params.not_after = end.into();
+        }
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("a key");
         let certificate = params.self_signed(&key).expect("a certificate");
         self.roots

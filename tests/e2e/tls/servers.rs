@@ -28,8 +28,8 @@ struct Agreed {
 }
 
 /// TLS before a server that has none, one connection for each.
-struct Terminator {
-    addr: SocketAddr,
+pub(super) struct Terminator {
+    pub(super) addr: SocketAddr,
     agreed: Arc<Mutex<Vec<Agreed>>>,
     failed: Arc<AtomicUsize>,
     // Ends the thread.
@@ -38,7 +38,7 @@ struct Terminator {
 
 impl Terminator {
     /// Shows the certificate that is `called` so; `clients` is whose certificates it asks for.
-    fn before(to: SocketAddr, pki: &Pki, called: &str, clients: Option<&str>) -> Self {
+    pub(super) fn before(to: SocketAddr, pki: &Pki, called: &str, clients: Option<&str>) -> Self {
         let read = |name: &str| {
             let path = pki.path(&format!("{name}.pem"));
             CertificateDer::from_pem_file(path).expect("a certificate")

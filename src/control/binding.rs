@@ -1,0 +1,269 @@
+//! Whether logins can be bound to the certificates that clients see (Extended Protection): the front has to show the one that the
+//! servers show, or they refuse every login, and nobody is told why.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fmt;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::config::Config;
+use crate::config::model::{Action, ChannelBinding, Level, PassTarget, PeerAddress};
+use crate::observe::cause::Cause;
+use crate::observe::error_log::ErrorLog;
+use crate::proxy::Deployment;
+use crate::tls::{ServerTls, Shown, UpstreamSession, shown_by};
+
+/// Days before its end on which a certificate is warned of.
+const WARN_DAYS: [i64; 2] = [7, 30];
+
+/// What the operator can do about it.
+const ADVICE: &str = "servers that require Extended Protection refuse every login; show the servers' own certificate, \
+                      or say \"ntlm_channel_binding off\" if they do not require it";
+
+/// A configuration with what it names.
+pub(super) struct Compared<'a> {
+    pub(super) config: &'a Config,
+    pub(super) tls: &'a [Option<Arc<ServerTls>>],
+    pub(super) upstream_tls: &'a [Option<UpstreamSession>],
+}
+
+impl<'a> From<&'a Deployment> for Compared<'a> {
+    fn from(deployment: &'a Deployment) -> Self {
+        Self {
+            config: &deployment.config,
+            tls: &deployment.tls,
+            upstream_tls: &deployment.upstream_tls,
+        }
+    }
+}
+
+impl Compared<'_> {
+    /// Whether `ntlm_channel_binding require` holds anywhere.
+    pub(super) fn is_required(&self) -> bool {
+        pairs(self).iter().any(|pair| pair.required)
+    }
+}
+
+/// A server of the front whose logins go to a group.
+struct Pair {
+    server: String,
+    /// What clients see; nothing without TLS.
+    shown: Vec<Shown>,
+    group: String,
+    peers: Vec<(String, PeerAddress)>,
+    /// `None`: the group is spoken to without TLS.
+    session: Option<UpstreamSession>,
+    required: bool,
+}
+
+/// What came of a comparison.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum State {
+    Same,
+    Different(String),
+    /// Nothing can be said now.
+    Unknown(String),
+}
+
+/// What is known, so that only changes are reported.
+#[derive(Default)]
+pub(super) struct Bindings {
+    /// By server, group and peer.
+    states: BTreeMap<(String, String, String), State>,
+    /// Certificates by their hash and the days for which was warned.
+    warned: HashSet<(Vec<u8>, i64)>,
+}
+
+/// A login cannot be bound where that is required.
+#[derive(Debug)]
+pub(super) struct Mismatch(String);
+
+impl fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What is reported, and how loudly.
+pub(super) type Report = Vec<(Level, String)>;
+
+impl Bindings {
+    /// Compares what clients see with what the servers show, and reports what has changed since the last time.
+    ///
+    /// # Errors
+    /// Something does not fit where `ntlm_channel_binding require` holds. A server that cannot be reached is no error.
+    pub(super) async fn check(&mut self, what: &Compared<'_>) -> (Report, Result<(), Mismatch>) {
+        let mut report = Report::new();
+        let mut result = Ok(());
+        let mut states = BTreeMap::new();
+        for pair in pairs(what) {
+            for shown in &pair.shown {
+                self.warn_of_end(shown, &format!("of \"{}\"", pair.server), &mut report);
+            }
+            for (peer, state, theirs) in pair.compare().await {
+                if let Some(theirs) = theirs {
+                    self.warn_of_end(&theirs, &format!("of server {peer}"), &mut report);
+                }
+                let key = (pair.server.clone(), pair.group.clone(), peer);
+                if self.states.get(&key) != Some(&state) {
+                    report.push(pair.told(&key.2, &state));
+                }
+                if let (State::Different(_), true) = (&state, pair.required) {
+                    let (_, message) = pair.told(&key.2, &state);
+                    result = Err(Mismatch(message));
+                }
+                states.insert(key, state);
+            }
+        }
+        self.states = states;
+        (report, result)
+    }
+
+    /// Whether some server could not be asked.
+    pub(super) fn is_incomplete(&self) -> bool {
+        let mut states = self.states.values();
+        states.any(|state| matches!(state, State::Unknown(_)))
+    }
+
+    /// Warns once for each of the days before a certificate ends.
+    fn warn_of_end(&mut self, shown: &Shown, whose: &str, report: &mut Report) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now = now.unwrap_or_default().as_secs().cast_signed();
+        let days = (shown.expires - now).div_euclid(86_400);
+        let Some(limit) = WARN_DAYS.into_iter().find(|&limit| days < limit) else {
+            return;
+        };
+        if self.warned.insert((shown.end_point.clone(), limit)) {
+            let subject = &shown.subject;
+            let when = match days {
+                ..0 => "has expired".to_owned(),
+                days => format!("expires in {days} days"),
+            };
+            let message = format!("the certificate {whose} (\"{subject}\") {when}");
+            report.push((Level::Warn, message));
+        }
+    }
+}
+
+impl Pair {
+    /// For each peer, what came of it, and what it shows.
+    async fn compare(&self) -> Vec<(String, State, Option<Shown>)> {
+        let Some(session) = &self.session else {
+            let why = "TLS ends at the front: they are spoken to without".to_owned();
+            return vec![("all".to_owned(), State::Different(why), None)];
+        };
+        // All at once: one that does not answer holds nobody up.
+        let asked: Vec<_> = self
+            .peers
+            .iter()
+            .map(|(_, address)| {
+                let (address, session) = (address.clone(), session.clone());
+                tokio::spawn(async move { shown_by(&address, &session).await })
+            })
+            .collect();
+        let mut found = Vec::new();
+        for ((name, _), asked) in self.peers.iter().zip(asked) {
+            let shown = asked.await.unwrap_or_else(|error| Err(error.into()));
+            let (state, theirs) = match shown {
+                Err(error) => (State::Unknown(Cause::from(&error).to_string()), None),
+                Ok(theirs) => {
+                    let fits = |ours: &Shown| ours.end_point == theirs.end_point;
+                    let state = match self.shown.iter().any(fits) {
+                        true => State::Same,
+                        false if self.shown.is_empty() => {
+                            State::Different("clients are spoken to without TLS".to_owned())
+                        }
+                        false => {
+                            let theirs = &theirs.subject;
+                            State::Different(format!("it shows another certificate (\"{theirs}\")"))
+                        }
+                    };
+                    (state, Some(theirs))
+                }
+            };
+            found.push((name.clone(), state, theirs));
+        }
+        found
+    }
+
+    fn told(&self, peer: &str, state: &State) -> (Level, String) {
+        let Self { server, group, .. } = self;
+        let about = match peer {
+            "all" => format!("server \"{server}\" and the servers of upstream \"{group}\""),
+            peer => format!("server \"{server}\" and {peer} of upstream \"{group}\""),
+        };
+        match state {
+            State::Same => (
+                Level::Notice,
+                format!("channel binding: {about} show the same certificate"),
+            ),
+            State::Different(why) => (
+                Level::Warn,
+                format!("channel binding: {about} do not fit: {why}; {ADVICE}"),
+            ),
+            State::Unknown(why) => (
+                Level::Notice,
+                format!(
+                    "channel binding: {about} cannot be compared yet ({why}); it is tried again"
+                ),
+            ),
+        }
+    }
+}
+
+/// Servers and groups between which logins pass and TLS is on either side.
+fn pairs(what: &Compared<'_>) -> Vec<Pair> {
+    let http = &what.config.http;
+    let mut pairs = Vec::new();
+    let mut seen = HashSet::new();
+    for (index, server) in http.servers.iter().enumerate() {
+        for location in &http.locations[server.all_locations.clone()] {
+            let Action::Proxy(pass) = &location.action else {
+                continue;
+            };
+            let PassTarget::Group(group_index) = pass.target else {
+                continue;
+            };
+            let group = &http.groups[group_index];
+            let pins = group.ntlm.is_some() || location.proxy.ntlm.is_some();
+            let binding = location.proxy.channel_binding;
+            if !pins
+                || binding == ChannelBinding::Off
+                || !server.ssl && group.tls.is_none()
+                || !seen.insert((index, group_index))
+            {
+                continue;
+            }
+            // One without a certificate shows that of the default server.
+            let mut listeners = http.listeners.iter().filter(|listener| listener.ssl);
+            let own = what.tls[index].as_ref();
+            let tls = own.or_else(|| {
+                let listener = listeners.find(|_| server.ssl)?;
+                what.tls[listener.names.default].as_ref()
+            });
+            pairs.push(Pair {
+                server: server.name.clone(),
+                shown: match (server.ssl, tls) {
+                    (true, Some(tls)) => tls.shown(),
+                    _ => Vec::new(),
+                },
+                group: group.name.clone(),
+                peers: group
+                    .peers
+                    .iter()
+                    .map(|(peer, address)| (peer.name.clone(), address.clone()))
+                    .collect(),
+                session: what.upstream_tls[group_index].clone(),
+                required: binding == ChannelBinding::Require,
+            });
+        }
+    }
+    pairs
+}
+
+/// Writes a report to the log.
+pub(super) fn note(report: &Report, log: &Arc<ErrorLog>) {
+    for (level, message) in report {
+        log.note(*level, format_args!("{message}"));
+    }
+}
