@@ -262,7 +262,15 @@ impl Stream {
         if self.tls.is_none() {
             return self.socket.has_unasked();
         }
-        (self.has_plain() || self.socket.may_hold_more()) && self.peek() != Peek::Nothing
+        if !self.has_plain() && !self.socket.may_hold_more() {
+            return false;
+        }
+        let found = self.peek() != Peek::Nothing;
+        if !found {
+            // The last receive took exactly what was there, or what came was a message of TLS.
+            self.socket.found_empty();
+        }
+        found
     }
 
     /// See [`Socket::try_recv`]. Where TLS is, the end of the stream is only what the peer said to be one.
@@ -720,3 +728,6 @@ fn close_notify<Side>(status: UnbufferedStatus<'_, '_, Side>, alert: &mut Vec<u8
 fn broken(error: rustls::Error) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
 }
+
+#[cfg(test)]
+mod tests;
