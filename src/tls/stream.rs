@@ -47,7 +47,8 @@ pub struct Stream {
 /// One side of a TLS connection.
 struct Tls {
     session: Session,
-    /// The beginning of a record, or of a message of the handshake, whose rest has not come.
+    /// The beginning of a record, or of a message of the handshake, whose rest has not come. The session knows where in it what
+    /// is, so that it is shown it at each call.
     partial: Vec<u8>,
     /// What was decrypted when somebody only wanted to know whether there is something.
     plain: Vec<u8>,
@@ -609,12 +610,16 @@ impl Tls {
         let mut records = ENCRYPTED.take();
         let encrypted = match &mut self.session {
             Session::Hello(_) => Err(io::ErrorKind::NotConnected.into()),
-            Session::Server(session) => {
-                encrypt(|| session.process_tls_records(&mut []), bytes, &mut records)
-            }
-            Session::Client(session) => {
-                encrypt(|| session.process_tls_records(&mut []), bytes, &mut records)
-            }
+            Session::Server(session) => encrypt(
+                || session.process_tls_records(&mut self.partial),
+                bytes,
+                &mut records,
+            ),
+            Session::Client(session) => encrypt(
+                || session.process_tls_records(&mut self.partial),
+                bytes,
+                &mut records,
+            ),
         };
         let sent = encrypted.and_then(|len| socket.send_whole(&records[..len]));
         ENCRYPTED.set(records);
@@ -623,7 +628,8 @@ impl Tls {
 
     /// Tells the peer that nothing more comes, if it has not been told and can be.
     fn close(&mut self, socket: &Socket) {
-        if self.closed || self.failed {
+        let shaken = self.common().is_some_and(|common| !common.is_handshaking());
+        if self.closed || self.failed || !shaken {
             return;
         }
         self.closed = true;
@@ -631,10 +637,10 @@ impl Tls {
         match &mut self.session {
             Session::Hello(_) => {}
             Session::Server(session) => {
-                close_notify(session.process_tls_records(&mut []), &mut alert);
+                close_notify(session.process_tls_records(&mut self.partial), &mut alert);
             }
             Session::Client(session) => {
-                close_notify(session.process_tls_records(&mut []), &mut alert);
+                close_notify(session.process_tls_records(&mut self.partial), &mut alert);
             }
         }
         if !alert.is_empty() {
@@ -695,8 +701,8 @@ fn step<Side>(
 }
 
 /// Encrypts `bytes` into the beginning of `records`. Returns how many bytes that takes.
-fn encrypt<'c, Side: 'c>(
-    next: impl FnOnce() -> UnbufferedStatus<'c, 'static, Side>,
+fn encrypt<'c, 'i, Side: 'c>(
+    next: impl FnOnce() -> UnbufferedStatus<'c, 'i, Side>,
     bytes: &[u8],
     records: &mut Vec<u8>,
 ) -> io::Result<usize> {
