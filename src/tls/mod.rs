@@ -9,9 +9,11 @@ mod client;
 mod protocols;
 mod resumption;
 mod server;
+mod session;
 mod stream;
 
 pub use binding::{Shown, shown_by};
 pub use client::{UpstreamSession, load as load_upstream};
 pub use server::{ServerTls, load};
-pub use stream::{Chosen, Stream};
+pub use session::Chosen;
+pub use stream::Stream;

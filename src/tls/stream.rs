@@ -1,93 +1,23 @@
 //! A connection with or without TLS.
-//!
-//! Records are taken apart and made in buffers of the worker; a connection keeps only the beginning of a record whose rest has
-//! not come. What the kernel has no room for is kept by the socket.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
+use rustls::CommonState;
 use rustls::client::UnbufferedClientConnection;
-use rustls::server::{Acceptor, ClientHello, UnbufferedServerConnection};
-use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
-use rustls::{CommonState, ServerConfig};
+use rustls::server::Acceptor;
 
-use crate::net::{Loan, Peek, SCRATCH_BYTES, Socket};
+use crate::net::{Loan, Peek, Socket};
 
-/// The most that a record takes on the wire, in bytes (RFC 8446 section 5.2, RFC 5246 section 6.2.3).
-const RECORD_MAX: usize = (16 << 10) + 2048 + 5;
-
-/// What is received at once, so that it and the beginning of a record before it fit the worker's buffer when they are decrypted.
-const RECEIVE_MAX: usize = SCRATCH_BYTES - RECORD_MAX;
-
-/// The most that is encrypted by one call, in bytes: whole records.
-const SEND_MAX: usize = 64 << 10;
-
-/// What the records of one call may add to their contents, in bytes, before the buffer has to grow.
-const OVERHEAD: usize = 256;
-
-thread_local! {
-    /// Records as they came, and those that the session itself sends.
-    static INCOMING: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-    static OUTGOING: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-    /// Records of data. Never shortened, so that its bytes are made zero once.
-    static ENCRYPTED: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-    /// What goes into one record from several places.
-    static GATHERED: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-}
+use super::session::{Choose, Session, Tls};
 
 /// A connected socket as [`Socket`], over which everything goes in records where TLS was begun.
 pub struct Stream {
     socket: Socket,
     tls: Option<Box<RefCell<Tls>>>,
 }
-
-/// One side of a TLS connection.
-struct Tls {
-    session: Session,
-    /// The beginning of a record, or of a message of the handshake, whose rest has not come. The session knows where in it what
-    /// is, so that it is shown it at each call.
-    partial: Vec<u8>,
-    /// What was decrypted when somebody only wanted to know whether there is something.
-    plain: Vec<u8>,
-    /// The peer has said that nothing more comes.
-    peer_closed: bool,
-    /// That was said to the peer.
-    closed: bool,
-    /// The connection is of no use any more.
-    failed: bool,
-    /// How much of `partial` the client's first message was looked for in.
-    read: usize,
-    /// The session has seen what came before it was there.
-    begun: bool,
-    /// The name that the client asked for.
-    server_name: Option<Box<str>>,
-}
-
-#[allow(clippy::large_enum_variant)] // almost all are of the largest
-enum Session {
-    /// The client's first message decides how the connection is configured.
-    Hello(Acceptor),
-    Server(UnbufferedServerConnection),
-    Client(UnbufferedClientConnection),
-}
-
-/// What a name that a client asks for leads to.
-pub enum Chosen {
-    /// This certificate and these rules.
-    Config(Arc<ServerConfig>),
-    /// `ssl_reject_handshake`
-    Rejected,
-}
-
-/// What to do after one state of a session.
-enum Step {
-    Again,
-    Blocked,
-}
-
 impl From<Socket> for Stream {
     fn from(socket: Socket) -> Self {
         Self { socket, tls: None }
@@ -106,28 +36,15 @@ impl Stream {
     }
 
     fn begin(&mut self, session: Session, received: Vec<u8>) {
-        self.tls = Some(Box::new(RefCell::new(Tls {
-            session,
-            partial: received,
-            plain: Vec::new(),
-            peer_closed: false,
-            closed: false,
-            failed: false,
-            read: 0,
-            begun: false,
-            server_name: None,
-        })));
+        let tls = Tls::new(session, received);
+        self.tls = Some(Box::new(RefCell::new(tls)));
     }
 
     /// Ready when the handshake of a client is over. `choose` is asked once, when the client has said what it wants.
     ///
     /// # Errors
     /// Those of rustls as `InvalidData`, the alert being on its way; `UnexpectedEof`; those of the socket.
-    pub fn poll_accepted(
-        &self,
-        cx: &mut Context<'_>,
-        choose: &mut dyn FnMut(&ClientHello<'_>) -> Chosen,
-    ) -> Poll<io::Result<()>> {
+    pub fn poll_accepted(&self, cx: &mut Context<'_>, choose: Choose<'_>) -> Poll<io::Result<()>> {
         self.poll_handshake(cx, Some(choose))
     }
 
@@ -142,46 +59,11 @@ impl Stream {
     fn poll_handshake(
         &self,
         cx: &mut Context<'_>,
-        mut choose: Option<&mut dyn FnMut(&ClientHello<'_>) -> Chosen>,
+        choose: Option<Choose<'_>>,
     ) -> Poll<io::Result<()>> {
-        let Some(tls) = &self.tls else {
-            return Poll::Ready(Ok(()));
-        };
-        let tls = &mut *tls.borrow_mut();
-        loop {
-            if let Session::Hello(_) = tls.session {
-                let choose = choose.as_deref_mut().expect("a server chooses");
-                tls.hello(&self.socket, choose)?;
-            }
-            // What came before the session began, and what it says first.
-            if !matches!(tls.session, Session::Hello(_)) && !tls.begun {
-                tls.begun = true;
-                tls.advance(&self.socket)?;
-            }
-            if let Some(common) = tls.common()
-                && !common.is_handshaking()
-            {
-                return Poll::Ready(Ok(()));
-            }
-            ready!(self.socket.poll_readable(cx));
-            let Some(received) = self.socket.try_recv(RECEIVE_MAX)? else {
-                continue;
-            };
-            if received.is_empty() {
-                tls.failed = true;
-                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
-            }
-            if let Session::Hello(_) = tls.session {
-                tls.partial.extend_from_slice(&received);
-                continue;
-            }
-            let mut plain = std::mem::take(&mut tls.plain);
-            let taken = tls.take(&self.socket, received, |bytes| {
-                plain.extend_from_slice(bytes);
-                Ok(())
-            });
-            tls.plain = plain;
-            taken?;
+        match &self.tls {
+            None => Poll::Ready(Ok(())),
+            Some(tls) => tls.borrow_mut().poll_handshake(&self.socket, cx, choose),
         }
     }
 
@@ -202,7 +84,7 @@ impl Stream {
     pub fn session<T>(&self, look: impl FnOnce(&CommonState, Option<&str>) -> T) -> Option<T> {
         let tls = self.tls.as_ref()?.borrow();
         let common = tls.common()?;
-        Some(look(common, tls.server_name.as_deref()))
+        Some(look(common, tls.server_name()))
     }
 
     /// See [`Socket::poll_connected`].
@@ -337,8 +219,7 @@ impl Stream {
         if self.socket.forget_unsent()
             && let Some(tls) = &self.tls
         {
-            // A record is cut: nothing that came behind it could be read.
-            tls.borrow_mut().failed = true;
+            tls.borrow_mut().fail();
         }
     }
 
@@ -359,11 +240,8 @@ impl Stream {
 
     #[inline]
     fn has_plain(&self) -> bool {
-        let has = |tls: &RefCell<Tls>| {
-            let tls = tls.borrow();
-            !tls.plain.is_empty() || tls.peer_closed || tls.failed
-        };
-        self.tls.as_deref().is_some_and(has)
+        let tls = self.tls.as_ref();
+        tls.is_some_and(|tls| tls.borrow().has_plain())
     }
 }
 
@@ -375,364 +253,6 @@ impl Drop for Stream {
             tls.borrow_mut().close(&self.socket);
         }
     }
-}
-
-impl Tls {
-    fn common(&self) -> Option<&CommonState> {
-        match &self.session {
-            Session::Hello(_) => None,
-            Session::Server(session) => Some(session),
-            Session::Client(session) => Some(session),
-        }
-    }
-
-    /// Chooses how to go on once the client's first message is here.
-    fn hello(
-        &mut self,
-        socket: &Socket,
-        choose: &mut dyn FnMut(&ClientHello<'_>) -> Chosen,
-    ) -> io::Result<()> {
-        let Session::Hello(acceptor) = &mut self.session else {
-            return Ok(());
-        };
-        let mut unread = &self.partial[self.read..];
-        while !unread.is_empty() {
-            // What comes behind the message is for the session, so that it is not taken here.
-            if acceptor.read_tls(&mut unread)? == 0 {
-                break;
-            }
-        }
-        self.read = self.partial.len() - unread.len();
-        let accepted = match acceptor.accept() {
-            Ok(None) => return Ok(()),
-            Ok(Some(accepted)) => accepted,
-            Err((error, mut alert)) => {
-                self.failed = true;
-                let mut bytes = Vec::new();
-                alert.write_all(&mut bytes)?;
-                socket.send_whole(&bytes)?;
-                return Err(broken(error));
-            }
-        };
-        let hello = accepted.client_hello();
-        self.server_name = hello.server_name().map(Into::into);
-        match choose(&hello) {
-            Chosen::Config(config) => {
-                let session = UnbufferedServerConnection::new(config).map_err(broken)?;
-                self.session = Session::Server(session);
-                Ok(())
-            }
-            Chosen::Rejected => {
-                self.failed = true;
-                socket.send_whole(&UNRECOGNIZED_NAME)?;
-                Err(io::Error::other("handshake rejected"))
-            }
-        }
-    }
-
-    /// Goes on with what has come already.
-    fn advance(&mut self, socket: &Socket) -> io::Result<()> {
-        let mut incoming = std::mem::take(&mut self.partial);
-        let mut plain = std::mem::take(&mut self.plain);
-        let used = self.process(socket, &mut incoming, &mut |bytes| {
-            plain.extend_from_slice(bytes);
-            Ok(())
-        });
-        self.plain = plain;
-        incoming.drain(..used?);
-        if !incoming.is_empty() {
-            self.partial = incoming;
-        }
-        Ok(())
-    }
-
-    /// Takes records apart: what came before with what has come now. `sink` gets what was in them.
-    fn take(
-        &mut self,
-        socket: &Socket,
-        received: Loan,
-        mut sink: impl FnMut(&[u8]) -> io::Result<()>,
-    ) -> io::Result<()> {
-        let mut incoming = INCOMING.take();
-        incoming.clear();
-        incoming.extend_from_slice(&self.partial);
-        incoming.extend_from_slice(&received);
-        drop(received);
-        self.partial = Vec::new();
-        let used = self.process(socket, &mut incoming, &mut sink);
-        if let Ok(used) = used
-            && used < incoming.len()
-        {
-            self.partial = incoming[used..].to_vec();
-        }
-        if incoming.capacity() <= 2 * SCRATCH_BYTES {
-            INCOMING.set(incoming);
-        }
-        used.map(drop)
-    }
-
-    /// Runs the session on `incoming`, sends what it has to say, and returns how many bytes are done with.
-    fn process(
-        &mut self,
-        socket: &Socket,
-        incoming: &mut [u8],
-        sink: &mut dyn FnMut(&[u8]) -> io::Result<()>,
-    ) -> io::Result<usize> {
-        let mut outgoing = OUTGOING.take();
-        outgoing.clear();
-        let mut used = 0;
-        let mut failure = None;
-        loop {
-            // After a failure, only the alert that says why is taken: records are not looked at any more.
-            if failure.is_some() && !self.common().is_some_and(CommonState::wants_write) {
-                break;
-            }
-            let rest = &mut incoming[used..];
-            let (discard, step) = match &mut self.session {
-                Session::Hello(_) => break,
-                Session::Server(session) => step(
-                    session.process_tls_records(rest),
-                    sink,
-                    &mut outgoing,
-                    &mut self.peer_closed,
-                ),
-                Session::Client(session) => step(
-                    session.process_tls_records(rest),
-                    sink,
-                    &mut outgoing,
-                    &mut self.peer_closed,
-                ),
-            };
-            used += discard;
-            match step {
-                Ok(Step::Again) => {}
-                Ok(Step::Blocked) => break,
-                Err(error) if failure.is_none() => failure = Some(error),
-                Err(_) => break,
-            }
-        }
-        let sent = match outgoing.is_empty() {
-            true => Ok(()),
-            false => socket.send_whole(&outgoing),
-        };
-        OUTGOING.set(outgoing);
-        if let Some(error) = failure {
-            self.failed = true;
-            return Err(error);
-        }
-        sent.map(|()| used)
-    }
-
-    fn receive(&mut self, socket: &Socket, most: usize) -> io::Result<Option<Loan>> {
-        if !self.plain.is_empty() {
-            let plain = std::mem::take(&mut self.plain);
-            let n = plain.len().min(SCRATCH_BYTES);
-            self.plain = plain[n..].to_vec();
-            return Loan::fill(SCRATCH_BYTES, |buffer| {
-                buffer[..n].copy_from_slice(&plain[..n]);
-                Ok(n)
-            })
-            .map(Some);
-        }
-        if self.peer_closed {
-            return Loan::fill(0, |_| Ok(0)).map(Some);
-        }
-        if self.failed {
-            return Err(io::ErrorKind::NotConnected.into());
-        }
-        let Some(received) = socket.try_recv(most.min(RECEIVE_MAX))? else {
-            return Ok(None);
-        };
-        if received.is_empty() {
-            self.failed = true;
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        let loan = Loan::fill(SCRATCH_BYTES, |buffer| {
-            let mut len = 0;
-            self.take(socket, received, |bytes| {
-                let room = buffer.get_mut(len..len + bytes.len());
-                room.ok_or(io::ErrorKind::OutOfMemory)?
-                    .copy_from_slice(bytes);
-                len += bytes.len();
-                Ok(())
-            })?;
-            Ok::<_, io::Error>(len)
-        })?;
-        Ok((!loan.is_empty() || self.peer_closed).then_some(loan))
-    }
-
-    fn peek(&mut self, socket: &Socket) -> Peek {
-        loop {
-            if !self.plain.is_empty() {
-                return Peek::Bytes;
-            }
-            if self.peer_closed || self.failed {
-                return Peek::Closed;
-            }
-            match socket.peek() {
-                Peek::Bytes => {}
-                other => return other,
-            }
-            match self.receive(socket, RECEIVE_MAX) {
-                Ok(Some(loan)) => self.plain = loan.to_vec(),
-                Ok(None) => {}
-                Err(_) => self.failed = true,
-            }
-        }
-    }
-
-    fn send(&mut self, socket: &Socket, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        if self.failed || self.closed {
-            return Err(io::ErrorKind::NotConnected.into());
-        }
-        if socket.is_backed_up() {
-            return Ok(0);
-        }
-        if let [one] = slices {
-            let bytes = &one[..one.len().min(SEND_MAX)];
-            return self.encrypt(socket, bytes).map(|()| bytes.len());
-        }
-        let mut gathered = GATHERED.take();
-        gathered.clear();
-        for slice in slices {
-            let room = SEND_MAX - gathered.len();
-            gathered.extend_from_slice(&slice[..slice.len().min(room)]);
-        }
-        let sent = self.encrypt(socket, &gathered).map(|()| gathered.len());
-        GATHERED.set(gathered);
-        sent
-    }
-
-    fn encrypt(&mut self, socket: &Socket, bytes: &[u8]) -> io::Result<()> {
-        if bytes.is_empty() {
-            return Ok(());
-        }
-        let mut records = ENCRYPTED.take();
-        let encrypted = match &mut self.session {
-            Session::Hello(_) => Err(io::ErrorKind::NotConnected.into()),
-            Session::Server(session) => encrypt(
-                || session.process_tls_records(&mut self.partial),
-                bytes,
-                &mut records,
-            ),
-            Session::Client(session) => encrypt(
-                || session.process_tls_records(&mut self.partial),
-                bytes,
-                &mut records,
-            ),
-        };
-        let sent = encrypted.and_then(|len| socket.send_whole(&records[..len]));
-        ENCRYPTED.set(records);
-        sent.inspect_err(|_| self.failed = true)
-    }
-
-    /// Tells the peer that nothing more comes, if it has not been told and can be.
-    fn close(&mut self, socket: &Socket) {
-        let shaken = self.common().is_some_and(|common| !common.is_handshaking());
-        if self.closed || self.failed || !shaken {
-            return;
-        }
-        self.closed = true;
-        let mut alert = Vec::new();
-        match &mut self.session {
-            Session::Hello(_) => {}
-            Session::Server(session) => {
-                close_notify(session.process_tls_records(&mut self.partial), &mut alert);
-            }
-            Session::Client(session) => {
-                close_notify(session.process_tls_records(&mut self.partial), &mut alert);
-            }
-        }
-        if !alert.is_empty() {
-            // The connection is over in any case.
-            let _ = socket.send_whole(&alert);
-        }
-    }
-}
-
-/// `unrecognized_name` (RFC 6066 section 3) as a fatal alert in the clear.
-const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
-
-/// Carries out what a session wants. Returns how many incoming bytes are done with.
-fn step<Side>(
-    status: UnbufferedStatus<'_, '_, Side>,
-    sink: &mut dyn FnMut(&[u8]) -> io::Result<()>,
-    outgoing: &mut Vec<u8>,
-    peer_closed: &mut bool,
-) -> (usize, io::Result<Step>) {
-    let UnbufferedStatus { mut discard, state } = status;
-    let carry_out = || match state.map_err(broken)? {
-        ConnectionState::ReadTraffic(mut traffic) => {
-            while let Some(record) = traffic.next_record() {
-                let record = record.map_err(broken)?;
-                discard += record.discard;
-                sink(record.payload)?;
-            }
-            Ok(Step::Again)
-        }
-        ConnectionState::EncodeTlsData(mut data) => {
-            let start = outgoing.len();
-            outgoing.resize(start + OVERHEAD, 0);
-            loop {
-                match data.encode(&mut outgoing[start..]) {
-                    Ok(n) => {
-                        outgoing.truncate(start + n);
-                        return Ok(Step::Again);
-                    }
-                    Err(EncodeError::InsufficientSize(needed)) => {
-                        outgoing.resize(start + needed.required_size, 0);
-                    }
-                    Err(error) => return Err(io::Error::other(error)),
-                }
-            }
-        }
-        ConnectionState::TransmitTlsData(data) => {
-            data.done();
-            Ok(Step::Again)
-        }
-        ConnectionState::PeerClosed => {
-            *peer_closed = true;
-            Ok(Step::Again)
-        }
-        _ => Ok(Step::Blocked),
-    };
-    let step = carry_out();
-    (discard, step)
-}
-
-/// Encrypts `bytes` into the beginning of `records`. Returns how many bytes that takes.
-fn encrypt<'c, 'i, Side: 'c>(
-    next: impl FnOnce() -> UnbufferedStatus<'c, 'i, Side>,
-    bytes: &[u8],
-    records: &mut Vec<u8>,
-) -> io::Result<usize> {
-    let ConnectionState::WriteTraffic(mut traffic) = next().state.map_err(broken)? else {
-        return Err(io::ErrorKind::NotConnected.into());
-    };
-    let mut room = bytes.len() + OVERHEAD;
-    loop {
-        if records.len() < room {
-            records.resize(room, 0);
-        }
-        match traffic.encrypt(bytes, records) {
-            Ok(len) => return Ok(len),
-            Err(EncryptError::InsufficientSize(needed)) => room = needed.required_size,
-            Err(error) => return Err(io::Error::other(error)),
-        }
-    }
-}
-
-/// Writes the alert that says that nothing more comes, unless the handshake is not over.
-fn close_notify<Side>(status: UnbufferedStatus<'_, '_, Side>, alert: &mut Vec<u8>) {
-    if let Ok(ConnectionState::WriteTraffic(mut traffic)) = status.state {
-        alert.resize(OVERHEAD, 0);
-        let len = traffic.queue_close_notify(alert).unwrap_or_default();
-        alert.truncate(len);
-    }
-}
-
-fn broken(error: rustls::Error) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, error)
 }
 
 #[cfg(test)]

@@ -443,8 +443,9 @@ fn statuses_that_end_a_connection() {
     assert_eq!(answer.status(), 500);
     assert!(answer.head.has("Connection: close"), "{}", answer.head.text);
     client.ends();
-    assert_eq!(
-        lines(&front, 3)[1..],
-        ["/444 444 REJECTED", "/500 500 REJECTED"]
-    );
+    // Each worker writes its lines when it likes.
+    let mut logged = lines(&front, 3);
+    logged.retain(|line| line.ends_with("REJECTED"));
+    logged.sort_unstable();
+    assert_eq!(logged, ["/444 444 REJECTED", "/500 500 REJECTED"]);
 }

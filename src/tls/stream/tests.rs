@@ -3,16 +3,17 @@
 use std::future::poll_fn;
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
+use std::os::fd::AsRawFd as _;
+use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use nix::sys::socket::{MsgFlags, recv};
-use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
-use std::os::fd::AsRawFd as _;
-
 use super::*;
 use crate::config::model::{TlsProtocols, UpstreamTls};
-use crate::net::{Driver, run, sleep};
+use crate::net::{Driver, SCRATCH_BYTES, run, sleep};
+use nix::sys::socket::{MsgFlags, recv};
+use rustls::ServerConfig;
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 
 fn settings() -> UpstreamTls {
     UpstreamTls {

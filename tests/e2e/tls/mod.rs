@@ -34,6 +34,25 @@ fn front(pki: &Pki, server: &Server, more: &str) -> Front {
     ))
 }
 
+/// Has all real clients log in over TLS, each on one connection.
+fn all_log_in(pki: &Pki, front: &Front) {
+    let url = format!("https://{}/private/whoami", front.addr(0));
+    std::thread::scope(|scope| {
+        for client in RealClient::ALL {
+            let url = &url;
+            scope.spawn(move || {
+                let ca = pki.path("mail.pem");
+                let answers = client.get_trusting(Some(&ca), url, &alice(), 4).unwrap();
+                for answer in &answers {
+                    let got = (answer.status, answer.identity.as_deref());
+                    assert_eq!(got, (200, Some("EXAMPLE\\alice")), "{client:?}");
+                    assert_eq!(answer.connection, answers[0].connection, "{client:?}");
+                }
+            });
+        }
+    });
+}
+
 /// Runs a program that gets the certificates; what it wrote.
 fn run(pki: &Pki, program: &str, arguments: &[&str], front: &Front) -> String {
     let port = front.addr(0).port();
@@ -64,21 +83,7 @@ fn real_clients_log_in_over_tls_and_stay_on_their_pin() {
          server {{ listen 127.0.0.1:0 ssl; {} location / {{ proxy_pass http://mail; }} }}",
         pki.directives("mail")
     ));
-    let url = format!("https://{}/private/whoami", front.addr(0));
-    std::thread::scope(|scope| {
-        for client in RealClient::ALL {
-            let (pki, url) = (&pki, &url);
-            scope.spawn(move || {
-                let ca = pki.path("mail.pem");
-                let answers = client.get_trusting(Some(&ca), url, &alice(), 4).unwrap();
-                for answer in &answers {
-                    let got = (answer.status, answer.identity.as_deref());
-                    assert_eq!(got, (200, Some("EXAMPLE\\alice")), "{client:?}");
-                    assert_eq!(answer.connection, answers[0].connection, "{client:?}");
-                }
-            });
-        }
-    });
+    all_log_in(&pki, &front);
     let log = front.error_log();
     assert!(!log.contains("[error]"), "{log}");
 }

@@ -13,10 +13,11 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use tokio_rustls::TlsAcceptor;
 
+use super::all_log_in;
 use super::pki::Pki;
 use crate::front::{Front, eventually};
 use crate::peer::{Peer, Server, alphabet, assert_same, numbered};
-use crate::site::{alice, origins};
+use crate::site::origins;
 
 /// What was agreed upon on one connection.
 #[derive(Clone, Debug)]
@@ -143,21 +144,7 @@ fn real_clients_log_in_over_tls_on_both_legs() {
         pki.directives("mail"),
         pki.path("inside.pem").display(),
     ));
-    let url = format!("https://{}/private/whoami", front.addr(0));
-    std::thread::scope(|scope| {
-        for client in RealClient::ALL {
-            let (pki, url) = (&pki, &url);
-            scope.spawn(move || {
-                let ca = pki.path("mail.pem");
-                let answers = client.get_trusting(Some(&ca), url, &alice(), 4).unwrap();
-                for answer in &answers {
-                    let got = (answer.status, answer.identity.as_deref());
-                    assert_eq!(got, (200, Some("EXAMPLE\\alice")), "{client:?}");
-                    assert_eq!(answer.connection, answers[0].connection, "{client:?}");
-                }
-            });
-        }
-    });
+    all_log_in(&pki, &front);
     for agreed in terminators.iter().flat_map(Terminator::agreed) {
         assert_eq!(agreed.server_name.as_deref(), Some("exchange.test"));
     }
