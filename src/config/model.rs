@@ -139,6 +139,8 @@ pub struct Listener {
     pub proxy_protocol: bool,
     /// `ssl`
     pub ssl: bool,
+    /// The servers that listen there.
+    pub servers: Vec<ServerIndex>,
     /// The servers by name, and the default one.
     pub names: ServerNames,
 }
@@ -176,8 +178,6 @@ pub struct Server {
     pub header_timeout: Duration,
     /// `ssl_*`; `None`: it has no certificate, and rejects no handshake.
     pub tls: Option<Tls>,
-    /// Some `listen` of it says `ssl`.
-    pub ssl: bool,
     /// All of its locations, nested ones included.
     pub all_locations: std::ops::Range<LocationIndex>,
 }

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::config::Config;
-use crate::config::model::{Action, ChannelBinding, Level, PassTarget, PeerAddress};
+use crate::config::model::{Action, ChannelBinding, Level, PassTarget, PeerAddress, ServerIndex};
 use crate::observe::cause::Cause;
 use crate::observe::error_log::ErrorLog;
 use crate::proxy::Deployment;
-use crate::tls::{ServerTls, Shown, UpstreamSession, shown_by};
+use crate::tls::{GroupTls, ServerTls, Shown, shown_by};
 
 /// Days before its end on which a certificate is warned of.
 const WARN_DAYS: [i64; 2] = [7, 30];
@@ -24,7 +24,7 @@ const ADVICE: &str = "servers that require Extended Protection refuse every logi
 pub(super) struct Compared<'a> {
     pub(super) config: &'a Config,
     pub(super) tls: &'a [Option<Arc<ServerTls>>],
-    pub(super) upstream_tls: &'a [Option<UpstreamSession>],
+    pub(super) group_tls: &'a [Option<GroupTls>],
 }
 
 impl<'a> From<&'a Deployment> for Compared<'a> {
@@ -32,7 +32,7 @@ impl<'a> From<&'a Deployment> for Compared<'a> {
         Self {
             config: &deployment.config,
             tls: &deployment.tls,
-            upstream_tls: &deployment.upstream_tls,
+            group_tls: &deployment.group_tls,
         }
     }
 }
@@ -52,12 +52,11 @@ struct Pair {
     group: String,
     peers: Vec<(String, PeerAddress)>,
     /// `None`: the group is spoken to without TLS.
-    session: Option<UpstreamSession>,
+    tls: Option<GroupTls>,
     required: bool,
 }
 
 /// What came of a comparison.
-#[derive(Clone, Debug, PartialEq, Eq)]
 enum State {
     Same,
     Different(String),
@@ -68,8 +67,10 @@ enum State {
 /// What is known, so that only changes are reported.
 #[derive(Default)]
 pub(super) struct Bindings {
-    /// By server, group and peer.
-    states: BTreeMap<(String, String, String), State>,
+    /// What was said the last time.
+    told: HashSet<String>,
+    /// Some server could not be asked.
+    incomplete: bool,
     /// Certificates by their hash and the days for which was warned.
     warned: HashSet<(Vec<u8>, i64)>,
 }
@@ -95,7 +96,8 @@ impl Bindings {
     pub(super) async fn check(&mut self, what: &Compared<'_>) -> (Report, Result<(), Mismatch>) {
         let mut report = Report::new();
         let mut result = Ok(());
-        let mut states = BTreeMap::new();
+        let mut told = HashSet::new();
+        self.incomplete = false;
         for pair in pairs(what) {
             for shown in &pair.shown {
                 self.warn_of_end(shown, &format!("of \"{}\"", pair.server), &mut report);
@@ -104,25 +106,23 @@ impl Bindings {
                 if let Some(theirs) = theirs {
                     self.warn_of_end(&theirs, &format!("of server {peer}"), &mut report);
                 }
-                let key = (pair.server.clone(), pair.group.clone(), peer);
-                if self.states.get(&key) != Some(&state) {
-                    report.push(pair.told(&key.2, &state));
+                self.incomplete |= matches!(state, State::Unknown(_));
+                let (level, message) = pair.told(&peer, &state);
+                if pair.required && matches!(state, State::Different(_)) {
+                    result = Err(Mismatch(message.clone()));
                 }
-                if let (State::Different(_), true) = (&state, pair.required) {
-                    let (_, message) = pair.told(&key.2, &state);
-                    result = Err(Mismatch(message));
+                if told.insert(message.clone()) && !self.told.contains(&message) {
+                    report.push((level, message));
                 }
-                states.insert(key, state);
             }
         }
-        self.states = states;
+        self.told = told;
         (report, result)
     }
 
     /// Whether some server could not be asked.
     pub(super) fn is_incomplete(&self) -> bool {
-        let mut states = self.states.values();
-        states.any(|state| matches!(state, State::Unknown(_)))
+        self.incomplete
     }
 
     /// Warns once for each of the days before a certificate ends.
@@ -148,7 +148,7 @@ impl Bindings {
 impl Pair {
     /// For each peer, what came of it, and what it shows.
     async fn compare(&self) -> Vec<(String, State, Option<Shown>)> {
-        let Some(session) = &self.session else {
+        let Some(tls) = &self.tls else {
             let why = "TLS ends at the front: they are spoken to without".to_owned();
             return vec![("all".to_owned(), State::Different(why), None)];
         };
@@ -157,8 +157,8 @@ impl Pair {
             .peers
             .iter()
             .map(|(_, address)| {
-                let (address, session) = (address.clone(), session.clone());
-                tokio::spawn(async move { shown_by(&address, &session).await })
+                let (address, tls) = (address.clone(), tls.clone());
+                tokio::spawn(async move { shown_by(&address, &tls).await })
             })
             .collect();
         let mut found = Vec::new();
@@ -167,17 +167,21 @@ impl Pair {
             let (state, theirs) = match shown {
                 Err(error) => (State::Unknown(Cause::from(&error).to_string()), None),
                 Ok(theirs) => {
-                    let fits = |ours: &Shown| ours.end_point == theirs.end_point;
-                    let state = match self.shown.iter().any(fits) {
-                        true => State::Same,
-                        false if self.shown.is_empty() => {
-                            State::Different("clients are spoken to without TLS".to_owned())
-                        }
-                        false => {
+                    let fits = |ours: &&Shown| ours.end_point == theirs.end_point;
+                    let fitting = self.shown.iter().filter(fits).count();
+                    let why = match (fitting, self.shown.len()) {
+                        (_, 0) => Some("clients are spoken to without TLS".to_owned()),
+                        (0, _) => {
                             let theirs = &theirs.subject;
-                            State::Different(format!("it shows another certificate (\"{theirs}\")"))
+                            Some(format!("it shows another certificate (\"{theirs}\")"))
                         }
+                        // Which one a client is shown depends on what it can do.
+                        (fitting, all) if fitting < all => Some(format!(
+                            "it shows one of the {all} certificates that clients are shown"
+                        )),
+                        _ => None,
                     };
+                    let state = why.map_or(State::Same, State::Different);
                     (state, Some(theirs))
                 }
             };
@@ -215,50 +219,65 @@ impl Pair {
 fn pairs(what: &Compared<'_>) -> Vec<Pair> {
     let http = &what.config.http;
     let mut pairs = Vec::new();
-    let mut seen = HashSet::new();
     for (index, server) in http.servers.iter().enumerate() {
+        let shown = shown(what, index);
+        // By group: whether it is required somewhere.
+        let mut groups = BTreeMap::new();
         for location in &http.locations[server.all_locations.clone()] {
             let Action::Proxy(pass) = &location.action else {
                 continue;
             };
-            let PassTarget::Group(group_index) = pass.target else {
+            let PassTarget::Group(group) = pass.target else {
                 continue;
             };
-            let group = &http.groups[group_index];
-            let pins = group.ntlm.is_some() || location.proxy.ntlm.is_some();
+            let pins = http.groups[group].ntlm.is_some() || location.proxy.ntlm.is_some();
             let binding = location.proxy.channel_binding;
-            if !pins
-                || binding == ChannelBinding::Off
-                || !server.ssl && group.tls.is_none()
-                || !seen.insert((index, group_index))
-            {
+            if pins && binding != ChannelBinding::Off {
+                let required: &mut bool = groups.entry(group).or_default();
+                *required |= binding == ChannelBinding::Require;
+            }
+        }
+        for (group, required) in groups {
+            let tls = what.group_tls[group].clone();
+            if shown.is_none() && tls.is_none() {
                 continue;
             }
-            // One without a certificate shows that of the default server.
-            let mut listeners = http.listeners.iter().filter(|listener| listener.ssl);
-            let own = what.tls[index].as_ref();
-            let tls = own.or_else(|| {
-                let listener = listeners.find(|_| server.ssl)?;
-                what.tls[listener.names.default].as_ref()
-            });
+            let group = &http.groups[group];
+            let peers = group.peers.iter();
             pairs.push(Pair {
                 server: server.name.clone(),
-                shown: match (server.ssl, tls) {
-                    (true, Some(tls)) => tls.shown(),
-                    _ => Vec::new(),
-                },
+                shown: shown.clone().unwrap_or_default(),
                 group: group.name.clone(),
-                peers: group
-                    .peers
-                    .iter()
+                peers: peers
                     .map(|(peer, address)| (peer.name.clone(), address.clone()))
                     .collect(),
-                session: what.upstream_tls[group_index].clone(),
-                required: binding == ChannelBinding::Require,
+                tls,
+                required,
             });
         }
     }
     pairs
+}
+
+/// What clients of a server see; `None` if none of its addresses speaks TLS.
+fn shown(what: &Compared<'_>, server: ServerIndex) -> Option<Vec<Shown>> {
+    let listeners = what.config.http.listeners.iter();
+    let mut speaking = listeners
+        .filter(|listener| listener.ssl && listener.servers.contains(&server))
+        .peekable();
+    speaking.peek()?;
+    let mut shown = Vec::new();
+    for listener in speaking {
+        // One without a certificate shows that of the default server.
+        let own = what.tls[server].as_ref();
+        let tls = own.or(what.tls[listener.names.default].as_ref());
+        for certificate in tls.iter().flat_map(|tls| tls.shown()) {
+            if !shown.contains(&certificate) {
+                shown.push(certificate);
+            }
+        }
+    }
+    Some(shown)
 }
 
 /// Writes a report to the log.

@@ -24,7 +24,7 @@ use crate::process::{
     redirect_stderr,
 };
 use crate::proxy::{Command, Deployment};
-use crate::tls::{self, ServerTls, UpstreamSession};
+use crate::tls::{self, GroupTls, ServerTls};
 
 use addresses::Addresses;
 use binding::{Bindings, Compared};
@@ -102,11 +102,11 @@ pub fn check(config: &Config) -> Result<(), StartError> {
     let mut logs = LogFiles::default();
     let main_log = Arc::new(ErrorLog::open(&config.main.error_logs, &mut logs).map_err(emerg)?);
     open_logs(config, &mut logs, &main_log)?;
-    let (tls, upstream_tls) = (load_tls(config)?, load_upstream_tls(config)?);
+    let (tls, group_tls) = (load_tls(config)?, load_group_tls(config)?);
     let compared = Compared {
         config,
         tls: &tls,
-        upstream_tls: &upstream_tls,
+        group_tls: &group_tls,
     };
     let (report, fits) = runtime()?.block_on(Bindings::default().check(&compared));
     for (level, message) in report {
@@ -543,14 +543,14 @@ fn deploy(
     let main_log = Arc::new(ErrorLog::open(&config.main.error_logs, logs).map_err(emerg)?);
     let LocationLogs { errors, accesses } = open_logs(&config, logs, &main_log)?;
     let tls = load_tls(&config)?;
-    let upstream_tls = load_upstream_tls(&config)?;
+    let group_tls = load_group_tls(&config)?;
     let zones = zones::open(&config, before)?;
     let logins = zones::logins(&config, before)?;
     Ok(Arc::new(Deployment {
         config,
         zones,
         tls,
-        upstream_tls,
+        group_tls,
         logins,
         error_logs: errors,
         access_logs: accesses,
@@ -577,9 +577,9 @@ fn load_tls(config: &Config) -> Result<Vec<Option<Arc<ServerTls>>>, StartError> 
 }
 
 /// For each group, how handshakes with its servers are made.
-fn load_upstream_tls(config: &Config) -> Result<Vec<Option<UpstreamSession>>, StartError> {
+fn load_group_tls(config: &Config) -> Result<Vec<Option<GroupTls>>, StartError> {
     let load = |group: &Group| match &group.tls {
-        Some(settings) => tls::load_upstream(settings).map(Some).map_err(emerg),
+        Some(settings) => tls::load_group(settings).map(Some).map_err(emerg),
         None => Ok(None),
     };
     config.http.groups.iter().map(load).collect()

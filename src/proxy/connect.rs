@@ -11,7 +11,7 @@ use crate::config::model::Level;
 use crate::config::template::Template;
 use crate::net::now;
 use crate::observe::escape::Escaped;
-use crate::tls::UpstreamSession;
+use crate::tls::GroupTls;
 
 use super::failure::{Failed, UpstreamFailure};
 use super::forward::Forward;
@@ -127,7 +127,7 @@ impl Forward<'_> {
     async fn shake_hands(
         &self,
         upstream: &mut Upstream,
-        tls: &UpstreamSession,
+        tls: &GroupTls,
         request: &Request,
     ) -> Result<(), Failed> {
         let failed = |error| Failed::Upstream(UpstreamFailure::Handshake(error));

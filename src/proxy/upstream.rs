@@ -11,7 +11,7 @@ use crate::config::template::Template;
 use crate::net::{Peek, Socket};
 use crate::pin::pool::PoolLimits;
 use crate::pin::{self, GroupId, IdleKey, IdleOrder, Pool};
-use crate::tls::{Stream, UpstreamSession};
+use crate::tls::{GroupTls, Stream};
 
 use super::slot::SlotKey;
 
@@ -60,7 +60,7 @@ pub(super) struct Group {
     pub(super) pool_limits: Cell<PoolLimits>,
     pub(super) hash_key: RefCell<Option<Template>>,
     /// How its servers' handshakes are made; `None`: they are spoken to without TLS.
-    pub(super) tls: RefCell<Option<UpstreamSession>>,
+    pub(super) tls: RefCell<Option<GroupTls>>,
     /// The group's own `ntlm`.
     pub(super) ntlm: Cell<Option<pin::Limits>>,
     /// The limits that the last request on a pin found, for all pins that have the same.

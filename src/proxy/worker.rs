@@ -23,7 +23,7 @@ use crate::observe::error_log::ErrorLog;
 use crate::observe::files::LogFile;
 use crate::pin::pins::Pinned;
 use crate::pin::{self, EndReason, GroupId};
-use crate::tls::{ServerTls, UpstreamSession};
+use crate::tls::{GroupTls, ServerTls};
 
 use super::client::Client;
 use super::limits::OwnZone;
@@ -66,7 +66,7 @@ pub struct Deployment {
     /// For each server, how its handshakes are made; `None`: it rejects them, or has no certificate.
     pub tls: Vec<Option<Arc<ServerTls>>>,
     /// For each group, how handshakes with its servers are made; `None`: they are spoken to without TLS.
-    pub upstream_tls: Vec<Option<UpstreamSession>>,
+    pub group_tls: Vec<Option<GroupTls>>,
     /// Failed logins by client address, if `ntlm_fail_delay` is used.
     pub logins: Option<Arc<Zone>>,
     /// The main context's error log.
@@ -246,7 +246,7 @@ impl Worker {
 
     /// Takes over a configuration. What is in flight goes on under the old one.
     fn deploy(&self, deployment: Arc<Deployment>) {
-        let sessions = deployment.upstream_tls.iter();
+        let sessions = deployment.group_tls.iter();
         let groups = deployment.config.http.groups.iter().zip(sessions);
         let groups = groups.map(|(group, tls)| {
             let known = self.groups.borrow().get(&group.key).cloned();

@@ -10,7 +10,7 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::config::model::PeerAddress;
 
-use super::client::UpstreamSession;
+use super::client::GroupTls;
 
 /// How long a server may take to show its certificate.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -54,7 +54,7 @@ fn end_point(der: &[u8], algorithm: &str) -> Vec<u8> {
 ///
 /// # Errors
 /// It cannot be reached, does not answer in five seconds, or speaks no TLS.
-pub async fn shown_by(address: &PeerAddress, session: &UpstreamSession) -> io::Result<Shown> {
+pub async fn shown_by(address: &PeerAddress, session: &GroupTls) -> io::Result<Shown> {
     let asked = async {
         let (config, name) = session.unverified();
         let connector = TlsConnector::from(config);

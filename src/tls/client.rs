@@ -19,18 +19,18 @@ use super::protocols::{provider, versions};
 
 /// What a handshake with a group's servers needs.
 #[derive(Clone)]
-pub struct UpstreamSession {
+pub struct GroupTls {
     config: Arc<ClientConfig>,
     name: ServerName<'static>,
 }
 
-impl fmt::Debug for UpstreamSession {
+impl fmt::Debug for GroupTls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("UpstreamSession").field(&self.name).finish()
+        f.debug_tuple("GroupTls").field(&self.name).finish()
     }
 }
 
-impl UpstreamSession {
+impl GroupTls {
     /// The same for a look at the certificate alone, which may be anybody's.
     pub(super) fn unverified(&self) -> (Arc<ClientConfig>, ServerName<'static>) {
         let mut config = ClientConfig::clone(&self.config);
@@ -59,7 +59,7 @@ impl UpstreamSession {
 ///
 /// # Errors
 /// A file cannot be read or used, or the name is none: what nginx would write after `[emerg] `.
-pub fn load(settings: &UpstreamTls) -> Result<UpstreamSession, String> {
+pub fn load(settings: &UpstreamTls) -> Result<GroupTls, String> {
     let provider = Arc::new(provider(&settings.protocols));
     let checked = match settings.verify {
         true => Some(verifier(settings, &provider)?),
@@ -91,7 +91,7 @@ pub fn load(settings: &UpstreamTls) -> Result<UpstreamSession, String> {
     let name = ServerName::try_from(settings.name.clone());
     let name =
         name.map_err(|_| format!("invalid name \"{}\" of \"proxy_ssl_name\"", settings.name))?;
-    Ok(UpstreamSession {
+    Ok(GroupTls {
         config: Arc::new(config),
         name,
     })
@@ -132,7 +132,7 @@ fn verifier(
         let lists: Result<Vec<_>, _> =
             CertificateRevocationListDer::pem_slice_iter(&text).collect();
         let lists = lists.map_err(|error| failed(&error))?;
-        builder = builder.with_crls(lists).allow_unknown_revocation_status();
+        builder = builder.with_crls(lists);
     }
     builder.build().map_err(|error| error.to_string())
 }

@@ -13,7 +13,7 @@ mod session;
 mod stream;
 
 pub use binding::{Shown, shown_by};
-pub use client::{UpstreamSession, load as load_upstream};
+pub use client::{GroupTls, load as load_group};
 pub use server::{ServerTls, load};
 pub use session::Chosen;
 pub use stream::Stream;

@@ -26,7 +26,7 @@ impl<T: ?Sized> Timed<T> {
     fn fresh(&self, stamped: Vec<u8>) -> Option<Vec<u8>> {
         let (time, session) = stamped.split_first_chunk::<8>()?;
         let age = now().checked_sub(u64::from_be_bytes(*time))?;
-        (age <= self.timeout.as_secs()).then(|| session.to_vec())
+        (age < self.timeout.as_secs()).then(|| session.to_vec())
     }
 }
 
@@ -85,8 +85,8 @@ mod tests {
         assert_eq!(timed(60).get(b"key"), Some(b"session".to_vec()));
         assert_eq!(timed(60).get(b"other"), None);
         let old = [&(now() - 61).to_be_bytes()[..], b"session"].concat();
-        assert_eq!(timed(60).fresh(old.clone()), None);
-        assert_eq!(timed(61).fresh(old), Some(b"session".to_vec()));
+        assert_eq!(timed(61).fresh(old.clone()), None);
+        assert_eq!(timed(63).fresh(old), Some(b"session".to_vec()));
         let future = [&(now() + 1000).to_be_bytes()[..], b"session"].concat();
         assert_eq!(timed(60).fresh(future), None);
         assert_eq!(timed(60).fresh(b"short".to_vec()), None);

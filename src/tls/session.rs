@@ -82,6 +82,7 @@ enum Step {
     Again,
     Blocked,
 }
+
 impl Tls {
     pub(super) fn new(session: Session, received: Vec<u8>) -> Self {
         Self {
@@ -175,7 +176,6 @@ impl Tls {
         };
         let mut unread = &self.partial[self.read..];
         while !unread.is_empty() {
-            // What comes behind the message is for the session, so that it is not taken here.
             if acceptor.read_tls(&mut unread)? == 0 {
                 break;
             }

@@ -18,6 +18,7 @@ pub struct Stream {
     socket: Socket,
     tls: Option<Box<RefCell<Tls>>>,
 }
+
 impl From<Socket> for Stream {
     fn from(socket: Socket) -> Self {
         Self { socket, tls: None }

@@ -271,6 +271,7 @@ impl Builder<'_> {
                 keepalive: draft.options.keepalive,
                 proxy_protocol: draft.options.proxy_protocol,
                 ssl: draft.options.ssl,
+                servers: draft.servers,
                 names: by_name,
             });
         }

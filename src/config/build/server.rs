@@ -63,9 +63,6 @@ impl Builder<'_> {
             head: scope.head,
             header_timeout: scope.header_timeout,
             tls: scope.tls.settings(directive)?,
-            ssl: level
-                .all("listen")
-                .any(|listen| listen.args.iter().any(|word| word == "ssl")),
             all_locations: first..self.http.locations.len(),
         });
         Ok(names)

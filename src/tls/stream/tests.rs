@@ -66,7 +66,7 @@ fn with_server(text: Vec<u8>, client: impl AsyncFnOnce(Stream) + Send + 'static)
     });
     let (done, is_done) = channel();
     std::thread::spawn(move || {
-        let session = crate::tls::load_upstream(&settings()).unwrap();
+        let session = crate::tls::load_group(&settings()).unwrap();
         run(Driver::Epoll, async {
             let mut stream = Stream::from(Socket::connect(addr, None, false).unwrap());
             poll_fn(|cx| stream.poll_connected(cx)).await.unwrap();

@@ -156,6 +156,9 @@ fn what_does_not_fit_is_said_at_the_start_and_at_reloads() {
     );
 }
 
+/// Stands for the directives of the certificate `mail`.
+const MAIL_TOO: &str = "mail too";
+
 fn whole(http: &str) -> String {
     format!("daemon off; error_log logs/error.log info; events {{}} http {{ {http} }}")
 }
@@ -177,6 +180,20 @@ fn the_test_of_a_configuration_says_it_too() {
             "[emerg] channel binding: ",
         ),
         ("mail", "ntlm_channel_binding off;", true, ""),
+        // One location is enough to insist.
+        (
+            "mail",
+            "location /a { proxy_pass https://mail; } location /b { ntlm_channel_binding require; proxy_pass https://mail; }",
+            false,
+            "[emerg] channel binding: ",
+        ),
+        // Some clients would be shown the other one.
+        (
+            "inside",
+            MAIL_TOO,
+            true,
+            "it shows one of the 2 certificates that clients are shown",
+        ),
         (
             "ending",
             "",
@@ -186,6 +203,7 @@ fn the_test_of_a_configuration_says_it_too() {
     ] {
         let directory = tempfile::tempdir().unwrap();
         std::fs::create_dir(directory.path().join("logs")).unwrap();
+        let more = more.replace(MAIL_TOO, &pki.directives("mail"));
         let text = whole(&configuration(
             &pki,
             shows,

@@ -7,7 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, SystemTime};
 
-use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, SanType};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer,
+    KeyIdMethod, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, RevokedCertParams, SanType,
+    SerialNumber, date_time_ymd,
+};
 use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 
@@ -57,6 +61,68 @@ impl Pki {
             .expect("a root");
         self.write(&format!("{called}.pem"), &certificate.pem());
         self.write(&format!("{called}.key"), &key.serialize_pem());
+    }
+
+    /// Makes a root (`CALLED-root.pem`), so many authorities below it, and the certificate of `exchange.test`, with the lists of what
+    /// each of them revoked before its file: `CALLED-none.crl` and, with the certificate in it, `CALLED.crl`.
+    pub(crate) fn add_chain(&mut self, called: &str, authorities: usize) {
+        let authority = |name: String| {
+            let mut params = CertificateParams::default();
+            params.distinguished_name.push(DnType::CommonName, name);
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+            params
+        };
+        let key = || KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("a key");
+        let (params, root_key) = (authority(format!("{called} root")), key());
+        let root = params.self_signed(&root_key).expect("a root");
+        self.write(&format!("{called}-root.pem"), &root.pem());
+        let mut issuers = vec![Issuer::new(params, root_key)];
+        let mut chain = Vec::new();
+        for nth in 0..authorities {
+            let (params, key) = (authority(format!("{called} {nth}")), key());
+            let certificate = params.signed_by(&key, &issuers[nth]);
+            chain.insert(0, certificate.expect("a certificate").pem());
+            issuers.push(Issuer::new(params, key));
+        }
+        let mut params = CertificateParams::new(vec!["exchange.test".to_owned()]).expect("a name");
+        params.serial_number = Some(SerialNumber::from(4711));
+        let leaf_key = key();
+        let leaf = params.signed_by(&leaf_key, issuers.last().expect("a root"));
+        chain.insert(0, leaf.expect("a certificate").pem());
+        self.write(&format!("{called}.pem"), &chain.concat());
+        self.write(&format!("{called}.key"), &leaf_key.serialize_pem());
+        for (name, revokes) in [
+            (format!("{called}-none.crl"), false),
+            (format!("{called}.crl"), true),
+        ] {
+            let last = issuers.len() - 1;
+            let lists = issuers.iter().enumerate().map(|(nth, issuer)| {
+                let revoked = RevokedCertParams {
+                    serial_number: SerialNumber::from(4711),
+                    revocation_time: date_time_ymd(2026, 1, 1),
+                    reason_code: None,
+                    invalidity_date: None,
+                };
+                let list = CertificateRevocationListParams {
+                    this_update: date_time_ymd(2026, 1, 1),
+                    next_update: date_time_ymd(4000, 1, 1),
+                    crl_number: SerialNumber::from(1),
+                    issuing_distribution_point: None,
+                    revoked_certs: (revokes && nth == last)
+                        .then_some(revoked)
+                        .into_iter()
+                        .collect(),
+                    key_identifier_method: KeyIdMethod::Sha256,
+                };
+                list.signed_by(issuer)
+                    .expect("a list")
+                    .pem()
+                    .expect("as PEM")
+            });
+            let lists: String = lists.collect();
+            self.write(&name, &lists);
+        }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {

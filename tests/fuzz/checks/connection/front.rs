@@ -45,7 +45,7 @@ impl Front {
             zones: Vec::new(),
             logins: None,
             tls: Vec::new(),
-            upstream_tls: vec![None; config.http.groups.len()],
+            group_tls: vec![None; config.http.groups.len()],
             config,
             error_logs: vec![Arc::clone(&log); locations],
             access_logs: vec![Vec::new(); locations],
