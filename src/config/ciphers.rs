@@ -20,6 +20,33 @@ const TLS13: [(Suite, &str); 3] = [
     (0x1303, "TLS_CHACHA20_POLY1305_SHA256"),
 ];
 
+/// What clients offer besides, and no one agrees to.
+const OTHERS: [(Suite, &str); 23] = [
+    (0x00ff, "TLS_EMPTY_RENEGOTIATION_INFO_SCSV"),
+    (0x009e, "DHE-RSA-AES128-GCM-SHA256"),
+    (0x009f, "DHE-RSA-AES256-GCM-SHA384"),
+    (0xccaa, "DHE-RSA-CHACHA20-POLY1305"),
+    (0x0067, "DHE-RSA-AES128-SHA256"),
+    (0x006b, "DHE-RSA-AES256-SHA256"),
+    (0x0033, "DHE-RSA-AES128-SHA"),
+    (0x0039, "DHE-RSA-AES256-SHA"),
+    (0xc023, "ECDHE-ECDSA-AES128-SHA256"),
+    (0xc024, "ECDHE-ECDSA-AES256-SHA384"),
+    (0xc027, "ECDHE-RSA-AES128-SHA256"),
+    (0xc028, "ECDHE-RSA-AES256-SHA384"),
+    (0xc009, "ECDHE-ECDSA-AES128-SHA"),
+    (0xc00a, "ECDHE-ECDSA-AES256-SHA"),
+    (0xc013, "ECDHE-RSA-AES128-SHA"),
+    (0xc014, "ECDHE-RSA-AES256-SHA"),
+    (0x009c, "AES128-GCM-SHA256"),
+    (0x009d, "AES256-GCM-SHA384"),
+    (0x003c, "AES128-SHA256"),
+    (0x003d, "AES256-SHA256"),
+    (0x002f, "AES128-SHA"),
+    (0x0035, "AES256-SHA"),
+    (0x000a, "DES-CBC3-SHA"),
+];
+
 /// All suites of TLS 1.2.
 pub(super) fn all_tls12() -> Vec<Suite> {
     TLS12.map(|(suite, _)| suite).to_vec()
@@ -30,12 +57,11 @@ pub(super) fn all_tls13() -> Vec<Suite> {
     TLS13.map(|(suite, _)| suite).to_vec()
 }
 
-/// What OpenSSL calls a suite; empty for one that there is not.
-pub fn name(suite: Suite) -> &'static str {
-    let mut known = TLS12.iter().chain(&TLS13);
-    known
-        .find(|(number, _)| *number == suite)
-        .map_or("", |(_, name)| name)
+/// What OpenSSL calls a suite, of those that are common.
+pub fn name(suite: Suite) -> Option<&'static str> {
+    let mut known = TLS12.iter().chain(&TLS13).chain(&OTHERS);
+    let (_, name) = known.find(|(number, _)| *number == suite)?;
+    Some(name)
 }
 
 /// Reads OpenSSL's list of suites of TLS 1.2 (openssl-ciphers(1)): names in their order, `!name` and `-name` without it, words such as
@@ -123,12 +149,12 @@ mod tests {
     fn lists_of_openssl() {
         let names = |list: &str| -> String {
             let (chosen, unknown) = parse_list(list);
-            let chosen: Vec<&str> = chosen.into_iter().map(name).collect();
+            let chosen: Vec<&str> = chosen.into_iter().filter_map(name).collect();
             format!("{} | {}", chosen.join(" "), unknown.join(" "))
         };
         let everything = all_tls12()
             .into_iter()
-            .map(name)
+            .filter_map(name)
             .collect::<Vec<_>>()
             .join(" ");
         for list in [
@@ -175,7 +201,7 @@ mod tests {
             parse_tls13("TLS_AES_128_GCM_SHA256:TLS_AES_128_CCM_SHA256:TLS_AES_128_GCM_SHA256"),
             (vec![0x1301], vec!["TLS_AES_128_CCM_SHA256"])
         );
-        assert_eq!(name(0x1303), "TLS_CHACHA20_POLY1305_SHA256");
-        assert_eq!(name(0x0005), "");
+        assert_eq!(name(0x1303), Some("TLS_CHACHA20_POLY1305_SHA256"));
+        assert_eq!(name(0x0005), None);
     }
 }

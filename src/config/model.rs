@@ -113,6 +113,8 @@ pub struct Http {
     pub limit_zones: Vec<LimitZone>,
     /// Names of the variables that `set` and named captures assign, by [`UserVariable`].
     pub user_variables: Vec<String>,
+    /// Something shows what clients offer in their handshakes: `$ssl_ciphers` or `$ssl_curves`.
+    pub shows_offered: bool,
 }
 
 /// A listening address.
@@ -214,6 +216,34 @@ pub struct Tls {
     pub handshake_timeout: Duration,
     /// `ssl_reject_handshake`
     pub rejects: bool,
+    /// `ssl_verify_client`; `None`: off.
+    pub client_certificates: Option<ClientCertificates>,
+}
+
+/// Which certificates clients have to show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCertificates {
+    /// `ssl_verify_client`
+    pub demand: Demand,
+    /// `ssl_client_certificate`: who may have signed them. Clients are told their names.
+    pub authorities: Option<PathBuf>,
+    /// `ssl_trusted_certificate`: who else may have signed them.
+    pub trusted: Option<PathBuf>,
+    /// `ssl_crl`: those that are revoked.
+    pub crl: Option<PathBuf>,
+    /// `ssl_verify_depth`, default 1: certificates between the client's and a trusted one.
+    pub verify_depth: usize,
+}
+
+/// How much a server insists on its clients' certificates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Demand {
+    /// `on`: there has to be one.
+    Required,
+    /// `optional`: if there is one, it has to be valid.
+    Optional,
+    /// `optional_no_ca`: if there is one, anybody may have signed it.
+    OptionalNoCa,
 }
 
 /// What may be spoken on a side of the front.

@@ -1,5 +1,7 @@
 //! Variables: the closed list of what can be named in a configuration.
 
+use ClientCertificateVariable as Fact;
+
 /// Index into [`super::model::Http::user_variables`].
 pub type UserVariable = usize;
 
@@ -80,12 +82,57 @@ pub enum Variable {
     AuthScheme,
     LimitReqStatus,
     LimitConnStatus,
-    SslProtocol,
-    SslCipher,
-    SslCurve,
-    SslServerName,
-    SslSessionReused,
-    SslAlpnProtocol,
+    Tls(TlsVariable),
+    ClientCertificate(ClientCertificateVariable),
+}
+
+/// `$ssl_*` about a client's TLS session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)] // each is the variable of that name
+pub enum TlsVariable {
+    Protocol,
+    Cipher,
+    /// All that the client offered.
+    Ciphers,
+    Curve,
+    /// All that the client offered.
+    Curves,
+    ServerName,
+    SessionId,
+    SessionReused,
+    EarlyData,
+    AlpnProtocol,
+}
+
+/// `$ssl_client_*`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ClientCertificateVariable {
+    /// `$ssl_client_verify`
+    Verify,
+    /// `$ssl_client_raw_cert`
+    Raw,
+    /// `$ssl_client_cert`
+    Folded,
+    /// `$ssl_client_escaped_cert`
+    Escaped,
+    /// `$ssl_client_fingerprint`
+    Fingerprint,
+    /// `$ssl_client_s_dn`
+    Subject,
+    /// `$ssl_client_i_dn`
+    Issuer,
+    /// `$ssl_client_s_dn_legacy`
+    SubjectLegacy,
+    /// `$ssl_client_i_dn_legacy`
+    IssuerLegacy,
+    /// `$ssl_client_serial`
+    Serial,
+    /// `$ssl_client_v_start`
+    Start,
+    /// `$ssl_client_v_end`
+    End,
+    /// `$ssl_client_v_remain`
+    DaysLeft,
 }
 
 impl Variable {
@@ -188,12 +235,65 @@ static NAMES: &[(&str, Variable)] = &[
     ("auth_scheme", Variable::AuthScheme),
     ("limit_req_status", Variable::LimitReqStatus),
     ("limit_conn_status", Variable::LimitConnStatus),
-    ("ssl_protocol", Variable::SslProtocol),
-    ("ssl_cipher", Variable::SslCipher),
-    ("ssl_curve", Variable::SslCurve),
-    ("ssl_server_name", Variable::SslServerName),
-    ("ssl_session_reused", Variable::SslSessionReused),
-    ("ssl_alpn_protocol", Variable::SslAlpnProtocol),
+    ("ssl_protocol", Variable::Tls(TlsVariable::Protocol)),
+    ("ssl_cipher", Variable::Tls(TlsVariable::Cipher)),
+    ("ssl_ciphers", Variable::Tls(TlsVariable::Ciphers)),
+    ("ssl_curve", Variable::Tls(TlsVariable::Curve)),
+    ("ssl_curves", Variable::Tls(TlsVariable::Curves)),
+    ("ssl_server_name", Variable::Tls(TlsVariable::ServerName)),
+    ("ssl_session_id", Variable::Tls(TlsVariable::SessionId)),
+    (
+        "ssl_session_reused",
+        Variable::Tls(TlsVariable::SessionReused),
+    ),
+    ("ssl_early_data", Variable::Tls(TlsVariable::EarlyData)),
+    (
+        "ssl_alpn_protocol",
+        Variable::Tls(TlsVariable::AlpnProtocol),
+    ),
+    (
+        "ssl_client_verify",
+        Variable::ClientCertificate(Fact::Verify),
+    ),
+    (
+        "ssl_client_raw_cert",
+        Variable::ClientCertificate(Fact::Raw),
+    ),
+    ("ssl_client_cert", Variable::ClientCertificate(Fact::Folded)),
+    (
+        "ssl_client_escaped_cert",
+        Variable::ClientCertificate(Fact::Escaped),
+    ),
+    (
+        "ssl_client_fingerprint",
+        Variable::ClientCertificate(Fact::Fingerprint),
+    ),
+    (
+        "ssl_client_s_dn",
+        Variable::ClientCertificate(Fact::Subject),
+    ),
+    ("ssl_client_i_dn", Variable::ClientCertificate(Fact::Issuer)),
+    (
+        "ssl_client_s_dn_legacy",
+        Variable::ClientCertificate(Fact::SubjectLegacy),
+    ),
+    (
+        "ssl_client_i_dn_legacy",
+        Variable::ClientCertificate(Fact::IssuerLegacy),
+    ),
+    (
+        "ssl_client_serial",
+        Variable::ClientCertificate(Fact::Serial),
+    ),
+    (
+        "ssl_client_v_start",
+        Variable::ClientCertificate(Fact::Start),
+    ),
+    ("ssl_client_v_end", Variable::ClientCertificate(Fact::End)),
+    (
+        "ssl_client_v_remain",
+        Variable::ClientCertificate(Fact::DaysLeft),
+    ),
     ("document_uri", Variable::Uri),
     ("query_string", Variable::Args),
 ];
@@ -233,7 +333,7 @@ mod tests {
             ("http_", None),
             ("nonsense", None),
             ("", None),
-            ("ssl_protocol", Some(Variable::SslProtocol)),
+            ("ssl_protocol", Some(Variable::Tls(TlsVariable::Protocol))),
             ("ssl_nonsense", None),
         ] {
             assert_eq!(Variable::builtin(name), expected, "{name}");

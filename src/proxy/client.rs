@@ -104,6 +104,7 @@ impl Client {
             accepted: now(),
             requests: 0,
             plain_for_tls: false,
+            presented: None,
             proxied: None,
         };
         Self {
@@ -486,8 +487,12 @@ impl Client {
         if self.plain_for_tls {
             let message = format_args!("client sent plain HTTP request to HTTPS port");
             self.seen(settings).log(Level::Info, request, message);
-            request.may_keep = false;
             return Err(Own::Status(497));
+        }
+        if self.socket.is_tls()
+            && let Some(status) = self.refuses_certificate(settings, request)
+        {
+            return Err(Own::Status(status));
         }
         if let Framing::Length(length) = request.head.framing
             && length > location.client.max_body_size
@@ -581,8 +586,8 @@ impl Client {
                     && request
                         .pin
                         .is_some_and(|pin| pin.state == State::Established);
-                // 408 and 413 leave a body unread that may be of any length.
-                let keep = keep && !login_lost && !matches!(status, 408 | 413);
+                // 408 and 413 leave a body unread that may be of any length; who is refused for a certificate needs another connection.
+                let keep = keep && !login_lost && !matches!(status, 408 | 413 | 495..=497);
                 self.answer(settings, location, request, status, Body::Page, keep)
                     .await
             }

@@ -21,6 +21,7 @@ mod request;
 mod response;
 mod route;
 mod slot;
+mod tls_variables;
 mod tunnel;
 mod upstream;
 mod variables;

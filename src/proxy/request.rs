@@ -17,7 +17,7 @@ use crate::http::response::ResponseHead;
 use crate::http::rewrite::Rewrite;
 use crate::net::{ClientAddress, now};
 use crate::pin::{Credentials, State};
-use crate::tls::Stream;
+use crate::tls::{Presented, Stream};
 
 use super::destination::Replaced;
 use super::exchange::Upload;
@@ -47,6 +47,8 @@ pub(super) struct Connection {
     pub(super) requests: u64,
     /// What came first is no TLS although that is spoken here.
     pub(super) plain_for_tls: bool,
+    /// The certificate that the client was asked for; `None`: it was not.
+    pub(super) presented: Option<Box<Presented>>,
     /// Source and destination that a PROXY header named.
     pub(super) proxied: Option<Box<(SocketAddr, SocketAddr)>>,
 }

@@ -4,9 +4,6 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
-use rustls::{CommonState, HandshakeKind, NamedGroup, ProtocolVersion};
-
-use crate::config::ciphers;
 use crate::config::template::Lookup;
 use crate::config::variable::Variable;
 use crate::http::fields::set_cookie;
@@ -17,6 +14,7 @@ use crate::observe::time::with_now;
 use crate::pin::{Credentials, State};
 
 use super::request::{Attempt, ClientRef, Request, Response};
+use super::tls_variables;
 
 /// Everything that variables can be asked about.
 pub(super) struct View<'a> {
@@ -64,44 +62,6 @@ fn seconds(out: &mut Vec<u8>, duration: Duration) -> bool {
         out,
         format_args!("{}.{:03}", duration.as_secs(), duration.subsec_millis()),
     )
-}
-
-/// What was agreed upon with the client, in OpenSSL's words.
-fn of_session(
-    variable: &Variable,
-    session: &CommonState,
-    server_name: Option<&str>,
-    out: &mut Vec<u8>,
-) -> bool {
-    let text = match variable {
-        Variable::SslProtocol => match session.protocol_version() {
-            Some(ProtocolVersion::TLSv1_2) => Some("TLSv1.2"),
-            Some(ProtocolVersion::TLSv1_3) => Some("TLSv1.3"),
-            _ => None,
-        },
-        Variable::SslCipher => session
-            .negotiated_cipher_suite()
-            .map(|suite| ciphers::name(suite.suite().into())),
-        Variable::SslCurve => match session.negotiated_key_exchange_group() {
-            Some(group) => match group.name() {
-                NamedGroup::secp256r1 => Some("prime256v1"),
-                NamedGroup::secp384r1 => Some("secp384r1"),
-                NamedGroup::X25519 => Some("X25519"),
-                NamedGroup::X25519MLKEM768 => Some("X25519MLKEM768"),
-                _ => None,
-            },
-            None => None,
-        },
-        Variable::SslSessionReused => match session.handshake_kind() {
-            Some(HandshakeKind::Resumed) => Some("r"),
-            _ => Some("."),
-        },
-        Variable::SslAlpnProtocol => session
-            .alpn_protocol()
-            .and_then(|name| std::str::from_utf8(name).ok()),
-        _ => server_name,
-    };
-    put(out, text.map(str::as_bytes))
 }
 
 impl View<'_> {
@@ -273,17 +233,17 @@ impl Lookup for View<'_> {
                 .as_ref()
                 .is_some_and(|to| show(out, to.1.port())),
             Variable::Scheme => put(out, Some(client.scheme())),
-            Variable::SslProtocol
-            | Variable::SslCipher
-            | Variable::SslCurve
-            | Variable::SslServerName
-            | Variable::SslSessionReused
-            | Variable::SslAlpnProtocol => {
-                let append = |session: &CommonState, name: Option<&str>| {
-                    of_session(variable, session, name, out)
-                };
-                client.socket.session(append).unwrap_or_default()
-            }
+            Variable::Tls(variable) => client
+                .socket
+                .agreed(|agreed| tls_variables::of_session(*variable, agreed, out))
+                .unwrap_or_default(),
+            Variable::ClientCertificate(variable) => client
+                .socket
+                .agreed(|agreed| {
+                    let presented = client.presented.as_deref();
+                    tls_variables::of_certificate(*variable, agreed, presented, out)
+                })
+                .unwrap_or_default(),
             Variable::Https => client.socket.is_tls() && put(out, Some(b"on")),
             Variable::ServerName => show(
                 out,

@@ -8,10 +8,12 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::{
+    CertificateDer, CertificateRevocationListDer, PrivateKeyDer, PrivatePkcs8KeyDer,
+};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::{CipherSuite, SignatureAlgorithm};
+use rustls::{CipherSuite, RootCertStore, SignatureAlgorithm};
 
 use crate::config::model::CertificateFiles;
 use crate::observe::cause::Cause;
@@ -105,6 +107,33 @@ pub(super) fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, String>
     match chain {
         Ok(chain) if chain.is_empty() => Err(failed(&"there is none in it")),
         Ok(chain) => Ok(chain),
+        Err(error) => Err(failed(&error)),
+    }
+}
+
+/// Adds the certificates of a PEM file to those that are trusted.
+pub(super) fn add_roots(roots: &mut RootCertStore, path: &Path) -> Result<(), String> {
+    for certificate in chain(path)? {
+        roots
+            .add(certificate)
+            .map_err(|error| format!("cannot load certificate \"{}\" ({error})", path.display()))?;
+    }
+    Ok(())
+}
+
+/// The lists of revoked certificates of a PEM file.
+pub(super) fn revocations(
+    path: &Path,
+) -> Result<Vec<CertificateRevocationListDer<'static>>, String> {
+    let failed = |problem: &dyn fmt::Display| {
+        format!("cannot load revocations \"{}\" ({problem})", path.display())
+    };
+    let text = std::fs::read(path).map_err(|error| failed(&Cause::from(&error)))?;
+    let lists: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(&text).collect();
+    match lists {
+        // Nobody would be looked for in no list.
+        Ok(lists) if lists.is_empty() => Err(failed(&"there is none in it")),
+        Ok(lists) => Ok(lists),
         Err(error) => Err(failed(&error)),
     }
 }

@@ -7,12 +7,10 @@ use rustls::ClientConfig;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, UnbufferedClientConnection, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{DigitallySignedStruct, RootCertStore, SignatureScheme};
 
 use crate::config::model::UpstreamTls;
-use crate::observe::cause::Cause;
 
 use super::certificates;
 use super::protocols::{provider, versions};
@@ -104,13 +102,7 @@ fn verifier(
 ) -> Result<Arc<WebPkiServerVerifier>, String> {
     let mut roots = RootCertStore::empty();
     match &settings.trusted {
-        Some(path) => {
-            for certificate in certificates::chain(path)? {
-                roots.add(certificate).map_err(|error| {
-                    format!("cannot load certificate \"{}\" ({error})", path.display())
-                })?;
-            }
-        }
+        Some(path) => certificates::add_roots(&mut roots, path)?,
         None => {
             let found = rustls_native_certs::load_native_certs();
             roots.add_parsable_certificates(found.certs);
@@ -125,14 +117,7 @@ fn verifier(
     let mut builder =
         WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
     if let Some(path) = &settings.crl {
-        let failed = |problem: &dyn fmt::Display| {
-            format!("cannot load revocations \"{}\" ({problem})", path.display())
-        };
-        let text = std::fs::read(path).map_err(|error| failed(&Cause::from(&error)))?;
-        let lists: Result<Vec<_>, _> =
-            CertificateRevocationListDer::pem_slice_iter(&text).collect();
-        let lists = lists.map_err(|error| failed(&error))?;
-        builder = builder.with_crls(lists);
+        builder = builder.with_crls(certificates::revocations(path)?);
     }
     builder.build().map_err(|error| error.to_string())
 }

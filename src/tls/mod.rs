@@ -4,8 +4,10 @@
 //! changes what a `Stream` does, and nothing above it.
 
 mod binding;
+mod certificate_facts;
 mod certificates;
 mod client;
+mod client_certificate;
 mod protocols;
 mod resumption;
 mod server;
@@ -13,7 +15,9 @@ mod session;
 mod stream;
 
 pub use binding::{Shown, shown_by};
+pub use certificate_facts::CertificateFacts;
 pub use client::{GroupTls, load as load_group};
+pub use client_certificate::{ClientRules, Presented, Verdict};
 pub use server::{ServerTls, load};
-pub use session::Chosen;
+pub use session::{Agreed, Chosen};
 pub use stream::Stream;

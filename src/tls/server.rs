@@ -14,6 +14,7 @@ use crate::config::model::Tls;
 
 use super::binding::Shown;
 use super::certificates::{self, Certificates};
+use super::client_certificate::{Asking, ClientRules};
 use super::protocols::{provider, versions};
 use super::resumption::Timed;
 
@@ -24,6 +25,7 @@ const ALPN: &[u8] = b"http/1.1";
 pub struct ServerTls {
     config: Arc<ServerConfig>,
     certificates: Arc<Certificates>,
+    client_rules: Option<Arc<ClientRules>>,
     settings: Tls,
     /// The files as they were when they were last read.
     read: Mutex<Vec<FileState>>,
@@ -43,6 +45,11 @@ impl ServerTls {
     /// How a handshake is made.
     pub fn config(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.config)
+    }
+
+    /// What is asked of the clients' certificates; `None`: they are not asked for any.
+    pub fn client_rules(&self) -> Option<&Arc<ClientRules>> {
+        self.client_rules.as_ref()
     }
 
     /// Reads the files again if they have changed; handshakes that begin from then on are shown what is in them. True if they
@@ -107,11 +114,18 @@ pub fn load(settings: &Tls) -> Result<Option<Arc<ServerTls>>, String> {
     let read = Mutex::new(states(settings));
     let certificates = Arc::new(Certificates::new(keys(settings)?));
     let provider = Arc::new(provider(&settings.protocols));
-    let mut config = ServerConfig::builder_with_provider(provider)
+    let client_rules = match &settings.client_certificates {
+        Some(settings) => Some(Arc::new(ClientRules::load(settings, &provider)?)),
+        None => None,
+    };
+    let builder = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&versions(&settings.protocols))
-        .map_err(|error| error.to_string())?
-        .with_no_client_auth()
-        .with_cert_resolver(Arc::clone(&certificates) as _);
+        .map_err(|error| error.to_string())?;
+    let builder = match &client_rules {
+        Some(rules) => builder.with_client_cert_verifier(Arc::new(Asking(Arc::clone(rules)))),
+        None => builder.with_no_client_auth(),
+    };
+    let mut config = builder.with_cert_resolver(Arc::clone(&certificates) as _);
     config.alpn_protocols = vec![ALPN.to_vec()];
     config.ignore_client_order = settings.prefer_server_ciphers;
     config.session_storage = match settings.sessions {
@@ -130,6 +144,7 @@ pub fn load(settings: &Tls) -> Result<Option<Arc<ServerTls>>, String> {
     Ok(Some(Arc::new(ServerTls {
         config: Arc::new(config),
         certificates,
+        client_rules,
         settings: settings.clone(),
         read,
     })))

@@ -56,6 +56,8 @@ pub(super) struct Tls {
     begun: bool,
     /// The name that the client asked for.
     server_name: Option<Box<str>>,
+    offered: Option<Box<Offered>>,
+    session_id: Box<[u8]>,
 }
 
 #[allow(clippy::large_enum_variant)] // almost all are of the largest
@@ -69,9 +71,48 @@ pub(super) enum Session {
 /// What a name that a client asks for leads to.
 pub enum Chosen {
     /// This certificate and these rules.
-    Config(Arc<ServerConfig>),
+    Config {
+        /// What the session is made with.
+        config: Arc<ServerConfig>,
+        /// Whether what the client offered is kept for `$ssl_ciphers` and `$ssl_curves`.
+        keep_offered: bool,
+    },
     /// `ssl_reject_handshake`
     Rejected,
+}
+
+/// What a client offered to agree upon, by the numbers in IANA's registry.
+pub struct Offered {
+    /// Cipher suites.
+    pub suites: Vec<u16>,
+    /// Groups for the exchange of keys.
+    pub groups: Vec<u16>,
+}
+
+impl Offered {
+    fn of(hello: &ClientHello<'_>) -> Self {
+        let groups = hello.named_groups().unwrap_or_default();
+        Self {
+            suites: hello
+                .cipher_suites()
+                .iter()
+                .map(|&suite| suite.into())
+                .collect(),
+            groups: groups.iter().map(|&group| group.into()).collect(),
+        }
+    }
+}
+
+/// What was agreed upon with a client.
+pub struct Agreed<'a> {
+    /// rustls's view.
+    pub session: &'a CommonState,
+    /// The name that the client asked for.
+    pub server_name: Option<&'a str>,
+    /// What it offered, where that is kept.
+    pub offered: Option<&'a Offered>,
+    /// By what the session can be resumed from a cache (RFC 5246 section 7.4.1.3); empty in TLS 1.3.
+    pub session_id: &'a [u8],
 }
 
 /// Asked once, when the client has said what it wants.
@@ -95,12 +136,19 @@ impl Tls {
             read: 0,
             begun: false,
             server_name: None,
+            offered: None,
+            session_id: Box::default(),
         }
     }
 
-    /// The name that the client asked for.
-    pub(super) fn server_name(&self) -> Option<&str> {
-        self.server_name.as_deref()
+    /// What was agreed upon; `None` before the client has said anything.
+    pub(super) fn agreed(&self) -> Option<Agreed<'_>> {
+        Some(Agreed {
+            session: self.common()?,
+            server_name: self.server_name.as_deref(),
+            offered: self.offered.as_deref(),
+            session_id: &self.session_id,
+        })
     }
 
     /// Whether a receive brings something without asking the kernel: data, or the end.
@@ -195,7 +243,11 @@ impl Tls {
         let hello = accepted.client_hello();
         self.server_name = hello.server_name().map(Into::into);
         match choose(&hello) {
-            Chosen::Config(config) => {
+            Chosen::Config {
+                config,
+                keep_offered,
+            } => {
+                self.offered = keep_offered.then(|| Box::new(Offered::of(&hello)));
                 let session = UnbufferedServerConnection::new(config).map_err(broken)?;
                 self.session = Session::Server(session);
                 Ok(())
@@ -288,6 +340,9 @@ impl Tls {
                 Err(error) if failure.is_none() => failure = Some(error),
                 Err(_) => break,
             }
+        }
+        if matches!(self.session, Session::Server(_)) && self.session_id.is_empty() {
+            self.session_id = session_id(&outgoing).into();
         }
         let sent = match outgoing.is_empty() {
             true => Ok(()),
@@ -498,6 +553,37 @@ fn encrypt<'c, 'i, Side: 'c>(
             Err(error) => return Err(io::Error::other(error)),
         }
     }
+}
+
+/// The session's id in a server's first record (RFC 5246 section 7.4.1.3). Empty for TLS 1.3, where the client's is only repeated
+/// (RFC 8446 section 4.1.3), and for every other record.
+fn session_id(records: &[u8]) -> &[u8] {
+    const SERVER_HELLO: u8 = 2;
+    // Record header, message header, version and random bytes.
+    let found = match records {
+        [22, 3, 3, _, _, SERVER_HELLO, _, _, _, 3, 3, rest @ ..] => rest.get(32..),
+        _ => None,
+    };
+    let id = found.and_then(|rest| rest.split_first());
+    let id = id.and_then(|(&len, rest)| rest.split_at_checked(len.into()));
+    match id {
+        // Suite and method of compression, then extensions, of which 43 says that it is TLS 1.3.
+        Some((id, rest)) if !speaks_tls13(rest.get(3..).unwrap_or_default()) => id,
+        _ => &[],
+    }
+}
+
+/// Whether there is `supported_versions` (RFC 8446 section 4.2.1) among extensions with their length before them.
+fn speaks_tls13(extensions: &[u8]) -> bool {
+    let mut rest = extensions.get(2..).unwrap_or_default();
+    while let [high, low, len_high, len_low, more @ ..] = rest {
+        if [*high, *low] == [0, 43] {
+            return true;
+        }
+        let len = usize::from(u16::from_be_bytes([*len_high, *len_low]));
+        rest = more.get(len..).unwrap_or_default();
+    }
+    false
 }
 
 /// Writes the alert that says that nothing more comes, unless the handshake is not over.

@@ -5,13 +5,12 @@ use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::task::{Context, Poll};
 
-use rustls::CommonState;
 use rustls::client::UnbufferedClientConnection;
 use rustls::server::Acceptor;
 
 use crate::net::{Loan, Peek, Socket};
 
-use super::session::{Choose, Session, Tls};
+use super::session::{Agreed, Choose, Session, Tls};
 
 /// A connected socket as [`Socket`], over which everything goes in records where TLS was begun.
 pub struct Stream {
@@ -81,11 +80,10 @@ impl Stream {
         &self.socket
     }
 
-    /// Lets `look` see what was agreed upon, and the name that the client asked for. `None` without TLS.
-    pub fn session<T>(&self, look: impl FnOnce(&CommonState, Option<&str>) -> T) -> Option<T> {
+    /// Lets `look` see what was agreed upon. `None` without TLS.
+    pub fn agreed<T>(&self, look: impl FnOnce(&Agreed<'_>) -> T) -> Option<T> {
         let tls = self.tls.as_ref()?.borrow();
-        let common = tls.common()?;
-        Some(look(common, tls.server_name()))
+        Some(look(&tls.agreed()?))
     }
 
     /// See [`Socket::poll_connected`].

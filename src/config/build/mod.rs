@@ -1,5 +1,6 @@
 //! The tree of directives → the typed configuration: the main and events contexts, and what the others share.
 
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 use std::fmt::Display;
 use std::path::PathBuf;
@@ -12,7 +13,7 @@ use super::model::{Config, GroupIndex, Http, LogFormat, Main};
 use super::parse::{Directive, Parser};
 use super::pattern::{self, Pattern};
 use super::template::Template;
-use super::variable::Variable;
+use super::variable::{TlsVariable, Variable};
 use super::{Options, Resolve, value};
 
 mod http;
@@ -43,6 +44,7 @@ pub(super) fn config(
         formats: HashMap::new(),
         groups: HashMap::new(),
         unverified: Vec::new(),
+        shows_offered: Cell::new(false),
         warnings: Vec::new(),
         http: Http::default(),
     };
@@ -56,6 +58,7 @@ pub(super) fn config(
     if !level.has("events") {
         return Err(Error::new("no \"events\" section in configuration"));
     }
+    builder.http.shows_offered = builder.shows_offered.get();
     Ok(Config {
         main,
         http: builder.http,
@@ -75,6 +78,8 @@ struct Builder<'a> {
     groups: HashMap<String, GroupIndex>,
     /// Groups of whose unverified servers was warned.
     unverified: Vec<GroupIndex>,
+    /// Whether some variable is about what clients offer in their handshakes.
+    shows_offered: Cell<bool>,
     warnings: Vec<String>,
     http: Http,
 }
@@ -172,7 +177,11 @@ impl Builder<'_> {
 
     fn variable(&self, name: &str) -> Option<Variable> {
         let own = self.variables.get(&name.to_ascii_lowercase());
-        own.cloned().or_else(|| Variable::builtin(name))
+        let found = own.cloned().or_else(|| Variable::builtin(name));
+        if let Some(Variable::Tls(TlsVariable::Ciphers | TlsVariable::Curves)) = found {
+            self.shows_offered.set(true);
+        }
+        found
     }
 
     fn pattern(&self, directive: &Directive, text: &str, ignore_case: bool) -> Result<Pattern> {

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use super::super::ciphers;
 use super::super::error::Result;
-use super::super::model::{CertificateFiles, Tls, TlsProtocols, UpstreamTls};
+use super::super::model::{
+    CertificateFiles, ClientCertificates, Demand, Tls, TlsProtocols, UpstreamTls,
+};
 use super::super::parse::Directive;
 use super::super::value;
 use super::{Builder, Level};
@@ -21,6 +23,10 @@ const BUILTIN_SESSIONS: u64 = 20480;
 pub(super) struct TlsScope {
     certificates: Vec<PathBuf>,
     keys: Vec<PathBuf>,
+    /// `None`: clients are not asked for certificates.
+    demand: Option<Demand>,
+    /// Which ones they would be asked for.
+    client_certificates: ClientCertificates,
     settings: Tls,
 }
 
@@ -29,6 +35,14 @@ impl Default for TlsScope {
         Self {
             certificates: Vec::new(),
             keys: Vec::new(),
+            demand: None,
+            client_certificates: ClientCertificates {
+                demand: Demand::Required,
+                authorities: None,
+                trusted: None,
+                crl: None,
+                verify_depth: 1,
+            },
             settings: Tls {
                 certificates: Vec::new(),
                 password_file: None,
@@ -39,6 +53,7 @@ impl Default for TlsScope {
                 session_timeout: Duration::from_secs(300),
                 handshake_timeout: Duration::from_secs(60),
                 rejects: false,
+                client_certificates: None,
             },
         }
     }
@@ -48,10 +63,18 @@ impl TlsScope {
     /// The settings of the server that `directive` begins; `None`: it has no certificate and rejects no handshake.
     ///
     /// # Errors
-    /// A certificate has no key.
+    /// A certificate has no key, or clients are asked for certificates and nothing says by whom.
     pub(super) fn settings(&self, directive: &Directive) -> Result<Option<Tls>> {
         if self.certificates.is_empty() && !self.settings.rejects {
-            return Ok(None);
+            // Such a server's clients follow the rules of the default server, and its own would be none.
+            let own = Level(&directive.children).one("ssl_verify_client");
+            return match (own, self.demand) {
+                (Some(own), Some(_)) => Err(own.hinted(
+                    "\"ssl_verify_client\" has no effect in a server without \"ssl_certificate\"",
+                    "give the server a certificate of its own",
+                )),
+                _ => Ok(None),
+            };
         }
         if let Some(certificate) = self.certificates.get(self.keys.len()) {
             return Err(directive.error(format!(
@@ -66,7 +89,27 @@ impl TlsScope {
         });
         Ok(Some(Tls {
             certificates: certificates.collect(),
+            client_certificates: self.client_certificates(directive)?,
             ..self.settings.clone()
+        }))
+    }
+}
+
+impl TlsScope {
+    fn client_certificates(&self, directive: &Directive) -> Result<Option<ClientCertificates>> {
+        let Some(demand) = self.demand else {
+            return Ok(None);
+        };
+        let files = &self.client_certificates;
+        let someone = files.authorities.is_some() || files.trusted.is_some();
+        if !someone && demand != Demand::OptionalNoCa {
+            return Err(directive.error(
+                "no \"ssl_client_certificate\" or \"ssl_trusted_certificate\" for \"ssl_verify_client\"",
+            ));
+        }
+        Ok(Some(ClientCertificates {
+            demand,
+            ..files.clone()
         }))
     }
 }
@@ -95,10 +138,28 @@ impl Builder<'_> {
                 )));
             }
         }
+        let files = &mut scope.client_certificates;
         let settings = &mut scope.settings;
-        if let Some(directive) = level.one("ssl_password_file") {
-            settings.password_file = Some(self.conf_path(&directive.args[0]));
+        for (name, slot) in [
+            ("ssl_password_file", &mut settings.password_file),
+            ("ssl_client_certificate", &mut files.authorities),
+            ("ssl_trusted_certificate", &mut files.trusted),
+            ("ssl_crl", &mut files.crl),
+        ] {
+            self.file(level, name, slot);
         }
+        level.set("ssl_verify_depth", &mut files.verify_depth, depth)?;
+        level.set(
+            "ssl_verify_client",
+            &mut scope.demand,
+            |directive| match &directive.args[0][..] {
+                "off" => Ok(None),
+                "on" => Ok(Some(Demand::Required)),
+                "optional" => Ok(Some(Demand::Optional)),
+                "optional_no_ca" => Ok(Some(Demand::OptionalNoCa)),
+                _ => Err(directive.error(directive.invalid_value_of(0))),
+            },
+        )?;
         self.tls_protocols(
             level,
             ["ssl_protocols", "ssl_ciphers", "ssl_conf_command"],
@@ -130,6 +191,16 @@ impl Builder<'_> {
             &mut settings.rejects,
             Directive::flag,
         )
+    }
+
+    /// Reads the name of a file; an empty one takes back what holds around the block.
+    fn file(&self, level: Level<'_>, name: &str, slot: &mut Option<PathBuf>) {
+        if let Some(directive) = level.one(name) {
+            *slot = match &directive.args[0][..] {
+                "" => None,
+                path => Some(self.conf_path(path)),
+            };
+        }
     }
 
     /// Reads what may be spoken: the directives of protocols, of suites of TLS 1.2 and of OpenSSL's commands.
@@ -295,12 +366,7 @@ impl Builder<'_> {
             ("proxy_ssl_crl", &mut settings.crl),
             ("proxy_ssl_password_file", &mut settings.password_file),
         ] {
-            if let Some(directive) = level.one(name) {
-                *slot = match &directive.args[0][..] {
-                    "" => None,
-                    path => Some(self.conf_path(path)),
-                };
-            }
+            self.file(level, name, slot);
         }
         self.tls_protocols(
             level,
@@ -312,9 +378,7 @@ impl Builder<'_> {
             &mut settings.protocols,
         )?;
         level.set("proxy_ssl_verify", &mut settings.verify, Directive::flag)?;
-        level.set("proxy_ssl_verify_depth", &mut settings.verify_depth, |d| {
-            usize::try_from(d.number()?).map_err(|_| d.error_of("invalid number"))
-        })?;
+        level.set("proxy_ssl_verify_depth", &mut settings.verify_depth, depth)?;
         level.set(
             "proxy_ssl_server_name",
             &mut settings.server_name,
@@ -349,6 +413,10 @@ fn without_port(text: &str) -> &str {
         Some((host, port)) if !port.contains(':') => host,
         _ => text,
     }
+}
+
+fn depth(directive: &Directive) -> Result<usize> {
+    usize::try_from(directive.number()?).map_err(|_| directive.error_of("invalid number"))
 }
 
 /// `off`, `none`, or the last of `builtin[:size]` and `shared:name:size`: how many sessions are kept.

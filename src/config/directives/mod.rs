@@ -216,7 +216,7 @@ mod tests {
             ("listen", HTTP, "elsewhere"),
             ("include", UPSTREAM, "file | mask"),
             ("ssl_certificate", SERVER, "file"),
-            ("ssl_stapling", SERVER, "refused"),
+            ("ssl_ech_file", SERVER, "refused"),
             ("content_by_lua_block", LOCATION, "refused"),
             ("if", LOCATION, "refused"),
             ("nonsense", HTTP, "unknown"),

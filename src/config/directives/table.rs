@@ -129,6 +129,11 @@ static HONOURED: &[Definition] = directives! {
     "ssl_session_timeout", HTTP_SERVER, words(1, 1), Once, "time", "5m", Honoured, "How long a session can be resumed.";
     "ssl_handshake_timeout", HTTP_SERVER, words(1, 1), Once, "time", "60s", Honoured, "Time for a whole handshake.";
     "ssl_reject_handshake", HTTP_SERVER, FLAG, Once, "on | off", "off", Honoured, "Refuses handshakes that ask for this server's name, or for none that is known if it is the default one.";
+    "ssl_verify_client", HTTP_SERVER, words(1, 1), Once, "on | off | optional | optional_no_ca", "off", Honoured, "Whether clients are asked for certificates. Requests of a client whose certificate is not valid, or that has none where there has to be one, are answered with 400; those that ask for a server with other rules than the one whose name the client sent, with 421.";
+    "ssl_client_certificate", HTTP_SERVER, words(1, 1), Once, "file", "", Honoured, "Who may have signed them, as PEM. Clients are told these names.";
+    "ssl_trusted_certificate", HTTP_SERVER, words(1, 1), Once, "file", "", Honoured, "Who else may have signed them; clients are not told.";
+    "ssl_crl", HTTP_SERVER, words(1, 1), Once, "file", "", Honoured, "Revoked certificates, as PEM: a list of everybody who has signed one.";
+    "ssl_verify_depth", HTTP_SERVER, words(1, 1), Once, "number", "1", Honoured, "How many certificates that a client sends beside its own may be used for its verification.";
     "client_body_timeout", REQUEST, words(1, 1), Once, "time", "60s", Honoured, "Time between two reads of a request body.";
     "send_timeout", REQUEST, words(1, 1), Once, "time", "60s", Honoured, "Time between two writes to the client.";
     "client_max_body_size", REQUEST, words(1, 1), Once, "size", "1m", Honoured, "Longest request body; more is answered with 413. 0 is no limit.";
@@ -277,6 +282,9 @@ static ONLY: &[Definition] = only! {
     "ignore_invalid_headers", HTTP_SERVER, FLAG, "on", "invalid headers are never passed on";
     "proxy_http_version", REQUEST, words(1, 1), "1.1", "a login lives on a connection that HTTP/1.0 would close and that HTTP/2 does not know";
     "ssl_early_data", HTTP_SERVER, FLAG, "off", "early data can be replayed, and a login with it";
+    "ssl_stapling", HTTP_SERVER, FLAG, "off", "nothing is asked of certificate authorities; clients ask them";
+    "ssl_stapling_verify", HTTP_SERVER, FLAG, "off", "nothing is asked of certificate authorities; clients ask them";
+    "ssl_ocsp", HTTP_SERVER, words(1, 1), "off", "nothing is asked of certificate authorities; use ssl_crl";
     "http2", HTTP_SERVER, FLAG, "off", "Windows authentication does not exist in HTTP/2";
     "http3", HTTP_SERVER, FLAG, "off", "Windows authentication does not exist in HTTP/3";
     "gzip", REQUEST, FLAG, "off", "answers pass as the server made them; compress them there";
@@ -300,7 +308,7 @@ static ONLY: &[Definition] = only! {
     "ssi", REQUEST, FLAG, "off", "answers pass as the server made them";
 };
 
-const TLS: &str = "this part of TLS is not there yet";
+const TLS: &str = "OpenSSL's own settings have no counterpart here";
 const NO_SUBREQUESTS: &str = "there are no internal redirects and subrequests here";
 const OTHER_PROTOCOL: &str = "only HTTP servers are proxied: use proxy_pass";
 const AS_MADE: &str = "answers pass as the server made them";

@@ -323,7 +323,8 @@ fn in_location() {
 #[rustfmt::skip]
 fn hints() {
     check("events{}http{upstream u{server 10.0.0.1;ntlm;}server{\n", &[
-        ("ssl_stapling on;", r#"[emerg] unknown directive "ssl_stapling" in /p/conf/f:2 (this part of TLS is not there yet)"#),
+        ("ssl_stapling on;", r#"[emerg] invalid value "on" in "ssl_stapling" directive, it must be "off" in /p/conf/f:2 (nothing is asked of certificate authorities; clients ask them)"#),
+        ("ssl_engine pkcs11;", r#"[emerg] unknown directive "ssl_engine" in /p/conf/f:2 (OpenSSL's own settings have no counterpart here)"#),
         ("location / { proxy_pass https://u/$uri; }", r#"[emerg] variables in "proxy_pass https://" are not supported in /p/conf/f:2 (name an upstream block)"#),
         ("location / { proxy_pass https://u; proxy_ssl_name $host; }", r#"[emerg] variables in "proxy_ssl_name" are not supported in /p/conf/f:2 (a connection to a server is for everybody who asks for its group)"#),
         ("location / { proxy_pass https://u; } location /a { proxy_pass https://u; }", r#"[warn] "proxy_ssl_verify" is off for "u" where "ntlm" is used: logins go to whoever answers at its address in /p/conf/f:2"#),

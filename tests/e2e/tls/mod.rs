@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)] // what fails in a helper fails its test
 
 mod binding;
+mod client_certificates;
 mod pki;
 mod servers;
 

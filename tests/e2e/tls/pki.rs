@@ -8,11 +8,12 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, SystemTime};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer,
-    KeyIdMethod, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, RevokedCertParams, SanType,
-    SerialNumber, date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName,
+    DnType, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
+    RevokedCertParams, SanType, SerialNumber, date_time_ymd,
 };
-use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 
 use crate::front::Front;
@@ -125,6 +126,34 @@ impl Pki {
         }
     }
 
+    /// Makes an authority, `CALLED-root.pem`, that signs certificates for people.
+    pub(crate) fn authority(&self, called: &str) -> Authority {
+        let mut params = CertificateParams::default();
+        let name = format!("{called} root");
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("a key");
+        let root = params.self_signed(&key).expect("a root");
+        self.write(&format!("{called}-root.pem"), &root.pem());
+        Authority(Issuer::new(params, key))
+    }
+
+    /// As [`Pki::config`], for a client that shows the certificate `called` to whoever asks for one.
+    pub(crate) fn config_of(
+        &self,
+        called: &str,
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> Arc<ClientConfig> {
+        let certificate = CertificateDer::from_pem_file(self.path(&format!("{called}.pem")));
+        let key = PrivateKeyDer::from_pem_file(self.path(&format!("{called}.key")));
+        let config = ClientConfig::builder_with_protocol_versions(versions)
+            .with_root_certificates(self.roots.clone())
+            .with_client_auth_cert(vec![certificate.expect("it")], key.expect("its key"))
+            .expect("they belong together");
+        Arc::new(config)
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
@@ -163,6 +192,54 @@ impl Pki {
 
     pub(crate) fn try_client(&self, front: &Front, name: &str) -> io::Result<Peer> {
         Peer::connect_tls(front.addr(0), name, self.config(rustls::ALL_VERSIONS))
+    }
+}
+
+/// Who signs the certificates of people.
+pub(crate) struct Authority(Issuer<'static, KeyPair>);
+
+impl Authority {
+    /// Makes the certificate of somebody, valid until so many days from now (before it, if negative), with its key beside it.
+    pub(crate) fn sign(&self, pki: &Pki, called: &str, serial: u64, days: i64) {
+        let mut params = CertificateParams::default();
+        let mut name = DistinguishedName::new();
+        name.push(DnType::CountryName, "DE");
+        name.push(DnType::OrganizationName, "Example, Ltd.");
+        name.push(DnType::CommonName, format!("{called} M\u{fc}ller"));
+        params.distinguished_name = name;
+        params.serial_number = Some(SerialNumber::from(serial));
+        params.not_before = date_time_ymd(2020, 2, 3);
+        let day = Duration::from_secs(86_400);
+        let now = SystemTime::now();
+        let end = match u32::try_from(days) {
+            Ok(days) => now + day * days + day / 2,
+            Err(_) => now - day * u32::try_from(-days).expect("few days"),
+        };
+        params.not_after = end.into();
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("a key");
+        let certificate = params.signed_by(&key, &self.0).expect("a certificate");
+        pki.write(&format!("{called}.pem"), &certificate.pem());
+        pki.write(&format!("{called}.key"), &key.serialize_pem());
+    }
+
+    /// Writes the list of the one certificate that is revoked.
+    pub(crate) fn revoke(&self, pki: &Pki, file: &str, serial: u64) {
+        let revoked = RevokedCertParams {
+            serial_number: SerialNumber::from(serial),
+            revocation_time: date_time_ymd(2026, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let list = CertificateRevocationListParams {
+            this_update: date_time_ymd(2026, 1, 1),
+            next_update: date_time_ymd(4000, 1, 1),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: vec![revoked],
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let list = list.signed_by(&self.0).expect("a list");
+        pki.write(file, &list.pem().expect("as PEM"));
     }
 }
 
