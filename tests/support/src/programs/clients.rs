@@ -22,6 +22,8 @@ pub enum RealClient {
     PyspnegoNtlm,
     /// pyspnego's SPNEGO over Python's http.client.
     PyspnegoNegotiate,
+    /// Headless Chromium with its own NTLM. It believes any certificate.
+    Chromium,
 }
 
 /// What a client got in the end for one of its requests.
@@ -37,14 +39,23 @@ pub struct Answer {
 
 impl RealClient {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::CurlNtlm,
         Self::CurlNegotiate,
         Self::RequestsNtlm,
         Self::HttpxNtlm,
         Self::PyspnegoNtlm,
         Self::PyspnegoNegotiate,
+        Self::Chromium,
     ];
+
+    /// Those whose NTLM Apache's takes, with or without a front: not that of `curl --ntlm`, nor Chromium's.
+    pub fn known_to_apache() -> impl Iterator<Item = Self> {
+        let unknown = [Self::CurlNtlm, Self::Chromium];
+        Self::ALL
+            .into_iter()
+            .filter(move |client| !unknown.contains(client))
+    }
 
     /// Runs the client for `requests` GETs of `url` in turn, and waits for its end.
     ///
@@ -81,6 +92,7 @@ impl RealClient {
             }
             Self::RequestsNtlm => python("requests_ntlm_client.py", url, user, requests),
             Self::HttpxNtlm => python("httpx_ntlm_client.py", url, user, requests),
+            Self::Chromium => python("chromium_client.py", url, user, requests),
             Self::PyspnegoNtlm | Self::PyspnegoNegotiate => {
                 let mut python = python("pyspnego_client.py", url, user, requests);
                 python.arg(if self == Self::PyspnegoNtlm {
