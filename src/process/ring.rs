@@ -48,7 +48,10 @@ pub enum RingRefusal {
 impl RingRefusal {
     fn diagnose(error: &io::Error, disabled: &str, release: &str) -> Self {
         let cause = Cause::from(error);
-        match cause.0 {
+        let Cause::System(errno) = cause else {
+            return Self::Other(cause);
+        };
+        match errno {
             Errno::ENOSYS | Errno::EINVAL => Self::Kernel {
                 release: release.to_owned(),
                 cause,

@@ -25,7 +25,7 @@ impl Identity {
             move |errno: Option<Errno>| IdentityError::Unknown {
                 call,
                 name,
-                cause: errno.map(Cause),
+                cause: errno.map(Cause::from),
             }
         };
         let no_user = unknown("getpwnam", user);
@@ -101,7 +101,9 @@ impl fmt::Display for IdentityError {
         match self {
             Self::Unknown { call, name, cause } => {
                 write!(f, "{call}(\"{name}\") failed")?;
-                cause.map_or(Ok(()), |cause| write!(f, " ({cause})"))
+                cause
+                    .as_ref()
+                    .map_or(Ok(()), |cause| write!(f, " ({cause})"))
             }
             Self::Refused { call, cause } => write!(f, "{call} failed ({cause})"),
         }

@@ -14,11 +14,15 @@ mod house;
 #[allow(dead_code)]
 #[path = "../e2e/peer.rs"]
 mod peer;
+#[allow(dead_code)]
+#[path = "../e2e/tls/pki.rs"]
+mod pki;
 mod report;
 mod run;
 mod scene;
 mod stages;
 mod table;
+mod tls;
 mod witness;
 mod world;
 

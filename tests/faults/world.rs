@@ -36,13 +36,13 @@ impl World {
              keepalive_requests 1000000000;
              upstream witness {{ server {}; ntlm; ntlm_requests 1000000000; keepalive 0; }}
              upstream mail {{ server {}; ntlm; ntlm_requests 1000000000; keepalive 0; }}
-             {http}
              server {{
                  listen 127.0.0.1:0;
                  {server}
                  location / {{ proxy_pass http://witness; add_header X-Client $connection; }}
                  location /mail/ {{ proxy_pass http://mail/; }}
-             }}",
+             }}
+             {http}",
             origins[0].addr(),
             origins[1].addr(),
         );

@@ -333,44 +333,6 @@ fn bodies_pass_whole_over_both_legs() {
     });
 }
 
-/// What a server sends before the handshake is over is no answer; neither is what has no TLS.
-#[test]
-fn servers_that_break_tls() {
-    let server = Server::bind();
-    let front = Front::start(&format!(
-        "server {{ listen 127.0.0.1:0; location / {{ proxy_pass https://{}; proxy_connect_timeout 1s; }} }}",
-        server.addr()
-    ));
-    let before = front.sockets();
-    for (says, ends, expected) in [
-        (
-            "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
-            false,
-            502,
-        ),
-        ("\x15\x03\x03\x00\x02\x02\x28", false, 502),
-        ("\x16\x03\x03\x40", true, 502),
-        ("", true, 502),
-        ("", false, 504),
-        ("\x16\x03\x03\x00\x7a\x02", false, 504),
-    ] {
-        let mut client = Peer::connect(front.addr(0));
-        client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
-        let mut upstream = server.accept();
-        upstream.send(says);
-        if ends {
-            upstream.finish();
-        }
-        assert_eq!(client.answer().status(), expected, "{says:?}");
-        // Nothing of the request was sent.
-        let got = upstream.try_rest().unwrap_or_default();
-        assert!(!got.windows(4).any(|bytes| bytes == b"HTTP"), "{got:?}");
-    }
-    eventually("everything is closed", || {
-        (front.sockets() == before).then_some(())
-    });
-}
-
 /// A group that is reached in several ways is one for each of them: a connection of one serves nobody of another.
 #[test]
 fn each_way_of_being_reached_has_connections_of_its_own() {
