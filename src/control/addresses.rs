@@ -14,10 +14,27 @@ use super::{StartError, emerg};
 #[derive(Default)]
 pub(super) struct Addresses {
     open: Vec<(ListenAddress, u64, Arc<Bound>)>,
+    /// What this process was started with and has not used.
+    inherited: Vec<(ListenAddress, Bound)>,
     next: u64,
 }
 
 impl Addresses {
+    /// With sockets that this process was started with; those that the first configuration does not name are closed.
+    pub(super) fn with(inherited: Vec<(ListenAddress, Bound)>) -> Self {
+        Self {
+            inherited,
+            ..Self::default()
+        }
+    }
+
+    /// All that are open.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&ListenAddress, &Bound)> {
+        self.open
+            .iter()
+            .map(|(address, _, bound)| (address, &**bound))
+    }
+
     /// Opens what `listeners` name and is not open yet. Returns the number of each, and what was opened.
     pub(super) fn open(
         &mut self,
@@ -41,8 +58,13 @@ impl Addresses {
             let shares_port = ours
                 .map(|(address, ..)| address)
                 .any(|address| same_port(address, &listener.address));
-            let bound =
-                bind(listener, workers, shares_port).map_err(|error| refused(listener, &error))?;
+            let mut inherited = self.inherited.iter();
+            let inherited = inherited.position(|(address, _)| *address == listener.address);
+            let bound = match inherited {
+                Some(at) => self.inherited.remove(at).1,
+                None => bind(listener, workers, shares_port)
+                    .map_err(|error| refused(listener, &error))?,
+            };
             ids.push(next);
             opened.push((listener.address.clone(), next, Arc::new(bound)));
             next += 1;
@@ -60,6 +82,7 @@ impl Addresses {
             .collect();
         self.open.extend(opened);
         self.open.retain(|(_, id, _)| ids.contains(id));
+        self.inherited.clear();
         new
     }
 }
@@ -108,7 +131,7 @@ pub(super) fn bind(listener: &Listener, workers: usize, shares_port: bool) -> io
             };
             Bound::inet(*address, workers, &options)
         }
-        ListenAddress::Unix(path) => Bound::unix(path, workers, listener.backlog),
+        ListenAddress::Unix(path) => Bound::unix(path, listener.backlog),
     }
 }
 

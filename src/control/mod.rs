@@ -2,11 +2,13 @@
 
 mod addresses;
 mod binding;
+mod upgrade;
 mod workers;
 mod zones;
 
 use std::fmt;
 use std::io;
+use std::process::Child;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,17 +19,19 @@ use tokio::time::MissedTickBehavior;
 use crate::config::model::{Group, Level, LogTarget, Main, Server};
 use crate::config::{self, Config, System};
 use crate::net::{Bound, Driver};
+use crate::observe::cause::Cause;
 use crate::observe::error_log::ErrorLog;
 use crate::observe::files::{LogFile, LogFiles};
 use crate::process::{
-    Identity, Io, PidFile, Ready, allowed_cores, check_ring, core_count, daemonize, raise_nofile,
-    redirect_stderr,
+    Identity, Io, PidFile, PidFileError, Ready, allowed_cores, check_ring, core_count, daemonize,
+    raise_nofile, redirect_stderr,
 };
 use crate::proxy::{Command, Deployment};
 use crate::tls::{self, GroupTls, ServerTls};
 
 use addresses::Addresses;
 use binding::{Bindings, Compared};
+use upgrade::{Inherited, Owner};
 use workers::Workers;
 
 /// How often the certificates of the front and of the servers are compared, and how soon again if one could not be asked.
@@ -76,12 +80,14 @@ pub enum Source {
 /// # Errors
 /// What kept it from starting, or the end of a worker. To be dropped only after it was reported.
 pub fn serve(config: Config, source: Source, io: Io) -> Result<(), StartError> {
-    let ready = if config.main.daemon {
+    let inherited = Inherited::from_environment();
+    // Who was started by a daemon is one.
+    let ready = if config.main.daemon && !inherited.is_of_predecessor() {
         daemonize().map_err(emerg)?
     } else {
         Ready::in_front()
     };
-    match prepare(config, source, io) {
+    match prepare(config, source, io, inherited) {
         Ok((runtime, control, signals)) => {
             ready.announce();
             runtime.block_on(control.run(signals))
@@ -135,6 +141,7 @@ fn prepare(
     config: Config,
     source: Source,
     io: Io,
+    inherited: Inherited,
 ) -> Result<(tokio::runtime::Runtime, Control, Signals), StartError> {
     let runtime = runtime()?;
     // Before anyone can know the process by its pid file or by its parent's end, and send it one.
@@ -142,7 +149,7 @@ fn prepare(
         let _in_runtime = runtime.enter();
         Signals::new().map_err(emerg)?
     };
-    let control = Control::start(config, source, io, &runtime)?;
+    let control = Control::start(config, source, io, inherited, &runtime)?;
     Ok((runtime, control, signals))
 }
 
@@ -175,8 +182,10 @@ struct Signals {
     quit: Signal,
     hup: Signal,
     usr1: Signal,
-    /// Without a handler these would end the process; nginx's scripts may send them.
-    _ignored: [Signal; 2],
+    usr2: Signal,
+    child: Signal,
+    /// Without a handler it would end the process; nginx's scripts may send it.
+    _winch: Signal,
 }
 
 impl Signals {
@@ -187,10 +196,9 @@ impl Signals {
             quit: signal(SignalKind::quit())?,
             hup: signal(SignalKind::hangup())?,
             usr1: signal(SignalKind::user_defined1())?,
-            _ignored: [
-                signal(SignalKind::user_defined2())?,
-                signal(SignalKind::from_raw(libc::SIGWINCH))?,
-            ],
+            usr2: signal(SignalKind::user_defined2())?,
+            child: signal(SignalKind::child())?,
+            _winch: signal(SignalKind::window_change())?,
         })
     }
 }
@@ -200,6 +208,10 @@ struct Control {
     logs: LogFiles,
     main_log: Arc<ErrorLog>,
     addresses: Addresses,
+    /// Who else has the sockets from before this process.
+    owner: Owner,
+    /// The process with the new binary, while it runs.
+    successor: Option<Child>,
     pid_file: Option<PidFile>,
     workers: Workers,
     /// `worker_shutdown_timeout` and the like come from the present deployment.
@@ -212,6 +224,7 @@ impl Control {
         config: Config,
         source: Source,
         io: Io,
+        inherited: Inherited,
         runtime: &tokio::runtime::Runtime,
     ) -> Result<Self, StartError> {
         let daemon = config.main.daemon;
@@ -221,7 +234,11 @@ impl Control {
             main_log.note(Level::Warn, format_args!("{warning}"));
         }
         let workers = config.main.workers.unwrap_or_else(core_count);
-        let mut addresses = Addresses::default();
+        for problem in &inherited.problems {
+            main_log.note(Level::Warn, format_args!("{problem}"));
+        }
+        let owner = inherited.owner;
+        let mut addresses = Addresses::with(inherited.sockets);
         let opened = addresses.open(&config.http.listeners, workers)?;
         let deployment = deploy(config, opened.ids().to_vec(), &mut logs, None)?;
         runtime.block_on(require_bindings(&deployment, &main_log))?;
@@ -240,6 +257,8 @@ impl Control {
                     logs,
                     main_log,
                     addresses,
+                    owner,
+                    successor: None,
                     pid_file,
                     workers,
                     deployment,
@@ -300,6 +319,8 @@ impl Control {
                     self.logs.close_unused();
                 }
                 _ = signals.usr1.recv() => self.reopen(),
+                _ = signals.usr2.recv() => self.upgrade(),
+                _ = signals.child.recv() => self.reap(),
                 _ = renewals.tick(), if has_certificates => if self.renew_certificates() {
                     compare_at = Instant::now();
                 },
@@ -397,12 +418,13 @@ impl Control {
         if self
             .pid_file
             .as_ref()
-            .is_some_and(|file| file.path() != main.pid)
+            .is_some_and(|file| file.path() != main.pid && self.successor.is_none())
         {
             let moved = PidFile::create(&main.pid).map_err(emerg)?;
             remove(self.pid_file.replace(moved), &main_log);
         }
         limit_descriptors(main, self.workers.len(), &main_log);
+        self.share_addresses();
         let new = self.addresses.commit(opened);
         note_addresses(&new, &main_log);
         self.workers
@@ -426,16 +448,90 @@ impl Control {
         }
     }
 
+    /// Starts the new binary beside this process (nginx documentation, "Upgrading Executable on the Fly"). Both serve until one of them
+    /// is told to quit.
+    fn upgrade(&mut self) {
+        self.received("12 (SIGUSR2) received, changing binary");
+        if self.successor.is_some()
+            || matches!(self.owner, Owner::Predecessor(_)) && self.owner.is_there()
+        {
+            let message = "the changing binary signal is ignored: end either the old or the new process before";
+            return self.main_log.note(Level::Notice, format_args!("{message}"));
+        }
+        if let Err(error) = self.move_pid_file(true) {
+            return self.main_log.note(Level::Alert, format_args!("{error}"));
+        }
+        match upgrade::start_successor(self.addresses.iter()) {
+            Ok(child) => {
+                let message = format_args!("start new binary process {}", child.id());
+                self.main_log.note(Level::Notice, message);
+                self.successor = Some(child);
+            }
+            Err(error) => {
+                let cause = Cause::from(&error);
+                let message =
+                    format_args!("execve() failed while executing new binary process ({cause})");
+                self.main_log.note(Level::Alert, message);
+                self.take_pid_file_back();
+            }
+        }
+    }
+
+    /// Looks whether the new binary's process has ended; then this one stays.
+    fn reap(&mut self) {
+        let Some(child) = &mut self.successor else {
+            return;
+        };
+        if let Ok(Some(status)) = child.try_wait() {
+            let message = format_args!("new binary process {} ended: {status}", child.id());
+            self.main_log.note(Level::Alert, message);
+            self.successor = None;
+            self.take_pid_file_back();
+        }
+    }
+
+    fn take_pid_file_back(&mut self) {
+        if let Err(error) = self.move_pid_file(false) {
+            self.main_log.note(Level::Alert, format_args!("{error}"));
+        }
+    }
+
+    /// Moves the pid file out of the way of the new process's (`.oldbin`), or back.
+    fn move_pid_file(&mut self, away: bool) -> Result<(), PidFileError> {
+        let mut path = self.deployment.config.main.pid.clone().into_os_string();
+        if away {
+            path.push(".oldbin");
+        }
+        match &mut self.pid_file {
+            Some(file) => file.rename(path.as_ref()),
+            None => Ok(()),
+        }
+    }
+
+    /// Notes whether another process listens at the same addresses, before some are closed here.
+    fn share_addresses(&mut self) {
+        self.reap();
+        let shared = self.successor.is_some() || self.owner.is_there();
+        for (_, bound) in self.addresses.iter() {
+            bound.share(shared);
+        }
+    }
+
+    fn close_addresses(&mut self) {
+        self.share_addresses();
+        self.addresses = Addresses::default();
+    }
+
     /// Stops at once; what does not end in time ends with the process.
     async fn stop(&mut self) {
-        self.addresses = Addresses::default();
+        self.close_addresses();
         self.workers.tell(|| Command::Stop);
         let _ = tokio::time::timeout(STOP_PATIENCE, self.workers.all_ended()).await;
     }
 
     /// Finishes what is in flight, at most for `worker_shutdown_timeout`; TERM and INT end the patience.
     async fn drain(&mut self, signals: &mut Signals) {
-        self.addresses = Addresses::default();
+        self.close_addresses();
         self.workers.tell(|| Command::Drain);
         let patience = self.deployment.config.main.shutdown_timeout;
         let deadline = patience.map(|patience| Instant::now() + patience);
@@ -625,6 +721,11 @@ fn become_user(main: &Main, logs: &LogFiles, log: &ErrorLog) -> Result<(), Start
         return Ok(());
     };
     if !nix::unistd::geteuid().is_root() {
+        // A new binary is started by a process that has become the user.
+        let user = Identity::resolve(name, group.as_deref());
+        if user.is_ok_and(|user| user.uid() == nix::unistd::geteuid()) {
+            return Ok(());
+        }
         let message = "the \"user\" directive makes sense only if the process runs with super-user privileges, ignored";
         log.note(Level::Warn, format_args!("{message}"));
         return Ok(());

@@ -5,11 +5,13 @@ use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::errno::Errno;
+use nix::fcntl::FcntlArg;
 use socket2::{Domain, SockAddr, Type};
 
 use super::executor::give_way;
@@ -53,16 +55,18 @@ pub struct Accepted {
     pub client: ClientAddress,
 }
 
-/// The sockets of one listening address, one for each worker. Dropping it stops listening and removes a unix socket's file,
-/// also for a process that inherited it: who forks must leave without dropping it.
+/// The sockets of one listening address. Dropping it and all [`Listener`]s stops listening, unless another process has the sockets
+/// too, and removes a unix socket's file, unless [`Bound::share`] was called.
 #[derive(Debug)]
 pub struct Bound {
-    /// One for each worker; for a unix socket, duplicates of one.
+    /// One for each worker; for a unix socket, one for all; of another process, as many as that had.
     sockets: Vec<socket2::Socket>,
     /// Where it really listens: port 0 was replaced.
     address: Option<SocketAddr>,
     /// The file of a unix socket.
     path: Option<PathBuf>,
+    /// Somebody else listens there, too.
+    shared: AtomicBool,
 }
 
 /// How TCP listeners are set up.
@@ -107,6 +111,7 @@ impl Bound {
             sockets,
             address: Some(bound_to),
             path: None,
+            shared: AtomicBool::new(false),
         })
     }
 
@@ -115,7 +120,7 @@ impl Bound {
     ///
     /// # Errors
     /// Those of `bind(2)`.
-    pub fn unix(path: &Path, workers: usize, backlog: i32) -> io::Result<Self> {
+    pub fn unix(path: &Path, backlog: i32) -> io::Result<Self> {
         let socket =
             socket2::Socket::new(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None)?;
         let address = SockAddr::unix(path)?;
@@ -128,16 +133,72 @@ impl Bound {
         }
         std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o666))?;
         socket.listen(backlog)?;
-        let mut sockets = Vec::with_capacity(workers);
-        for _ in 1..workers {
-            sockets.push(socket.try_clone()?);
-        }
-        sockets.push(socket);
         Ok(Self {
-            sockets,
+            sockets: vec![socket],
             address: None,
             path: Some(path.to_owned()),
+            shared: AtomicBool::new(false),
         })
+    }
+
+    /// Takes over sockets that another process has opened: this process has their descriptors already, and nobody else in it.
+    /// They all listen at one address, which they tell.
+    ///
+    /// # Errors
+    /// One is no socket that listens.
+    pub fn inherited(descriptors: &[RawFd]) -> io::Result<Self> {
+        let take = |&number: &RawFd| {
+            // Descriptors of the standard streams are somebody's; another number that is open may be anything.
+            if number <= 2 || nix::fcntl::fcntl(borrowed(number), FcntlArg::F_GETFD).is_err() {
+                return Err(Errno::EBADF.into());
+            }
+            // SAFETY: the descriptor is open, and by the caller's word nobody else's.
+            #[allow(unsafe_code)]
+            let socket = unsafe { <socket2::Socket as FromRawFd>::from_raw_fd(number) };
+            match socket.is_listener() {
+                Ok(true) => Ok(socket),
+                other => {
+                    // It is not what it was said to be: somebody may still use it.
+                    std::mem::forget(socket);
+                    Err(other.err().unwrap_or_else(|| Errno::EINVAL.into()))
+                }
+            }
+        };
+        let sockets = descriptors
+            .iter()
+            .map(take)
+            .collect::<io::Result<Vec<_>>>()?;
+        for socket in &sockets {
+            socket.set_cloexec(true)?;
+            socket.set_nonblocking(true)?;
+        }
+        let first = sockets.first().ok_or(Errno::EINVAL)?.local_addr()?;
+        Ok(Self {
+            sockets,
+            address: first.as_socket(),
+            path: first.as_pathname().map(Path::to_owned),
+            shared: AtomicBool::new(false),
+        })
+    }
+
+    /// Duplicates of the descriptors for a process that is about to be started, which inherits them.
+    ///
+    /// # Errors
+    /// No descriptors are left.
+    pub fn to_inherit(&self) -> io::Result<Vec<OwnedFd>> {
+        let duplicate = |socket: &socket2::Socket| {
+            let number = nix::fcntl::fcntl(socket.as_fd(), FcntlArg::F_DUPFD(3))?;
+            // SAFETY: `fcntl` has just returned this descriptor, and nobody else has it.
+            #[allow(unsafe_code)]
+            let duplicate = unsafe { OwnedFd::from_raw_fd(number) };
+            Ok(duplicate)
+        };
+        self.sockets.iter().map(duplicate).collect()
+    }
+
+    /// Notes whether somebody else listens there, too, and so needs a unix socket's file when this process stops.
+    pub fn share(&self, shared: bool) {
+        self.shared.store(shared, Ordering::Relaxed);
     }
 
     /// Where it listens, with the port that the kernel chose; `None` for a unix socket.
@@ -145,17 +206,28 @@ impl Bound {
         self.address
     }
 
-    /// The listening socket for worker number `worker`, whose thread this is.
+    /// The file of a unix socket.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
+    /// The listening sockets for worker number `worker` of `workers`, whose thread this is: one, or several where they were those of
+    /// more workers.
     ///
     /// # Errors
     /// No descriptors or memory are left.
-    pub fn listener(&self, worker: usize) -> io::Result<Listener> {
-        let socket = self.sockets[worker % self.sockets.len()].try_clone()?;
-        Ok(Listener {
-            watch: Watch::new(socket.as_fd())?,
-            socket,
-            waiting: Cell::new(false),
-        })
+    pub fn listeners(&self, worker: usize, workers: usize) -> io::Result<Vec<Listener>> {
+        let first = worker % self.sockets.len();
+        let others = (worker + workers..self.sockets.len()).step_by(workers);
+        let listener = |index: usize| {
+            let socket = self.sockets[index].try_clone()?;
+            Ok(Listener {
+                watch: Watch::new(socket.as_fd())?,
+                socket,
+                waiting: Cell::new(false),
+            })
+        };
+        std::iter::once(first).chain(others).map(listener).collect()
     }
 }
 
@@ -188,7 +260,7 @@ fn is_stale(path: &Path, address: &SockAddr) -> bool {
 
 /// One worker's listening socket.
 ///
-/// It is a duplicate: dropping it does not stop the listening, which belongs to [`Bound`].
+/// It is a duplicate: the address is closed when [`Bound`] is dropped, too.
 pub struct Listener {
     watch: Watch,
     socket: socket2::Socket,
@@ -210,7 +282,7 @@ impl Listener {
     /// Accepts a client that is waiting; `None` if there is none.
     ///
     /// # Errors
-    /// Those of `accept(2)`: no descriptors are left, the address was closed.
+    /// Those of `accept(2)`: no descriptors are left.
     pub fn try_accept(&self) -> io::Result<Option<Accepted>> {
         // SAFETY: the closure hands `accept4` the storage and length that `try_init` gives it, which are valid for the
         // call, and the kernel writes no more than the length it is told.
@@ -230,8 +302,6 @@ impl Listener {
             Ok(accepted) => accepted,
             Err(error) => {
                 return match error.raw_os_error() {
-                    // A closed unix socket says only that nobody is waiting.
-                    Some(libc::EAGAIN) if self.watch.is_hung_up() => Err(Errno::EINVAL.into()),
                     Some(libc::EAGAIN) => {
                         self.waiting.set(false);
                         self.watch.found_empty();
@@ -264,14 +334,21 @@ impl Drop for Listener {
 }
 
 impl Drop for Bound {
-    /// Stops listening: no further client gets in. Closing the descriptors would not: a worker's armed poll entry keeps the
-    /// kernel's file alive.
+    // No `shutdown(2)`: another process may listen on the same sockets.
     fn drop(&mut self) {
-        for socket in &self.sockets {
-            let _ = socket.shutdown(std::net::Shutdown::Both);
-        }
-        if let Some(path) = &self.path {
+        if let Some(path) = &self.path
+            && !self.shared.load(Ordering::Relaxed)
+        {
             let _ = std::fs::remove_file(path);
         }
+    }
+}
+
+/// A descriptor of which it is not known whether it is open, for asking that.
+fn borrowed<'a>(number: RawFd) -> BorrowedFd<'a> {
+    // SAFETY: it is not -1, and used for `fcntl` alone, which says so if it is not open.
+    #[allow(unsafe_code)]
+    unsafe {
+        BorrowedFd::borrow_raw(number)
     }
 }

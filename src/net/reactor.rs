@@ -172,11 +172,10 @@ impl Reactor {
         self.registry.remove(key);
     }
 
-    /// Has the kernel forget a descriptor that has duplicates.
-    pub(super) fn delete(&self, fd: BorrowedFd<'_>) {
+    /// Has the kernel forget a listening descriptor that has duplicates.
+    pub(super) fn delete(&self, fd: BorrowedFd<'_>, key: Key, state: &State) {
         match &self.kernel {
-            // An entry that is with the kernel finds nobody.
-            Kernel::Ring(_) => {}
+            Kernel::Ring(ring) => ring.disarm(&self.registry, key, state),
             Kernel::Epoll(epoll) => epoll.delete(fd),
         }
     }

@@ -56,13 +56,21 @@ async fn is_ready<T>(mut poll: impl FnMut(&mut std::task::Context<'_>) -> Poll<T
 }
 
 fn bound() -> Bound {
+    bound_for(1)
+}
+
+fn listener(bound: &Bound) -> Listener {
+    bound.listeners(0, 1).unwrap().remove(0)
+}
+
+fn bound_for(workers: usize) -> Bound {
     let options = InetOptions {
         backlog: 1024,
         shares_port: false,
         ipv6only: false,
         keepalive: None,
     };
-    Bound::inet("127.0.0.1:0".parse().unwrap(), 1, &options).unwrap()
+    Bound::inet("127.0.0.1:0".parse().unwrap(), workers, &options).unwrap()
 }
 
 async fn accept(listener: &Listener) -> Socket {
@@ -83,7 +91,7 @@ async fn connect(to: SocketAddr) -> Socket {
 /// Both ends of a connection.
 async fn pair() -> (Socket, Socket) {
     let bound = bound();
-    let listener = bound.listener(0).unwrap();
+    let listener = listener(&bound);
     let client = connect(bound.address().unwrap()).await;
     (client, accept(&listener).await)
 }

@@ -154,9 +154,9 @@ impl Watch {
         self.state.outgoing.take_left();
     }
 
-    /// The descriptor is about to be closed while duplicates of it stay open.
+    /// The descriptor, which listens, is about to be closed while duplicates of it stay open.
     pub(super) fn forget(&self, fd: BorrowedFd<'_>) {
-        reactor(|reactor| reactor.delete(fd));
+        reactor(|reactor| reactor.delete(fd, self.key, &self.state));
     }
 
     /// Goes on with a duplicate of the descriptor, which is about to be closed; what is left is good for nothing but dropping.

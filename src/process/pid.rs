@@ -206,6 +206,17 @@ impl PidFile {
         &self.path
     }
 
+    /// Moves it to `path`, to make room for that of another process, or back.
+    pub fn rename(&mut self, path: &Path) -> Result<(), PidFileError> {
+        fs::rename(&self.path, path).map_err(|error| PidFileError {
+            call: "rename",
+            path: self.path.clone(),
+            cause: Cause::from(&error),
+        })?;
+        path.clone_into(&mut self.path);
+        Ok(())
+    }
+
     /// Removes it, unless another process has put its own number there. A process that has become an unprivileged user may
     /// not be allowed to remove it: then it is left empty, so that no signal ever goes to whoever gets our number.
     pub fn remove(self) -> Result<(), PidFileError> {

@@ -83,7 +83,7 @@ enum Own<'a> {
 enum Woken {
     Readable,
     TimedOut,
-    /// The worker stops, or needs room for another connection.
+    /// The worker needs room for another connection.
     Unwanted,
     Evicted,
     PinIdle,
@@ -226,8 +226,8 @@ impl Client {
             }
             let timeout = match began {
                 Some(at) => server.header_timeout.saturating_sub(now() - at),
-                None if self.requests == 0 => server.header_timeout,
-                None => self.keepalive_timeout,
+                None if self.requests == 0 => self.slot.patience(server.header_timeout),
+                None => self.slot.patience(self.keepalive_timeout),
             };
             match self.idle(timeout).await {
                 Woken::Readable => self.worker.slots.stay(&self.slot),
@@ -599,17 +599,17 @@ impl Client {
     fn may_keep(&self, location: &Location, request: &Request) -> bool {
         let client = &location.client;
         // The limits of the client connection never end a login.
+        let authorization = request.head.authorization;
+        let logs_in = authorization
+            .is_some_and(|value| Credentials::in_value(value.of(&request.bytes)).is_some());
         let within = !self.pins.is_empty()
-            || request
-                .head
-                .authorization
-                .is_some_and(|value| Credentials::in_value(value.of(&request.bytes)).is_some())
+            || logs_in
             || self.connection.requests < client.keepalive_requests
                 && now() - self.accepted < client.keepalive_time;
         request.head.keep_alive
             && !client.keepalive_timeout.is_zero()
             && within
-            && !self.slot.is_draining()
+            && (logs_in || !self.slot.is_draining())
     }
 
     /// How a connection ends whose last answer is out: the client's unread bytes must not turn the close into a reset.

@@ -99,7 +99,7 @@ impl Forward<'_> {
 /// Whether the answer asks for the next leg of a login.
 pub(super) fn challenges(request: &Request) -> bool {
     let Response { bytes, head, .. } = request.response();
-    request.status == 401
+    head.status == 401
         && head.fields.iter().any(|field| {
             field.known == Name::WwwAuthenticate && credentials::challenges(field.value.of(bytes))
         })

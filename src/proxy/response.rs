@@ -16,6 +16,7 @@ use crate::observe::cause::Cause;
 use super::exchange::{Answered, Exchange, Upload};
 use super::failure::{Failed, UpstreamFailure};
 use super::fields;
+use super::logins::challenges;
 use super::relay::{Ahead, End, HEAD_BYTES, Relay, RelayError};
 use super::request::{Request, Response};
 use super::slot::{TimedOut, Timer};
@@ -396,7 +397,8 @@ impl Exchange<'_> {
         !ends_with_close(request)
             && request.may_keep
             && !login_ends
-            && !self.client.slot.is_draining()
+            // A login that has begun is not cut.
+            && (!self.client.slot.is_draining() || self.pinned && challenges(request))
     }
 
     /// Prepares the final response head that goes to the client.

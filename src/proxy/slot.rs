@@ -34,6 +34,10 @@ const TIMERS: usize = 5;
 /// Connections whose time is over that are woken at once: each may have much to close, and others wait for it.
 const WOKEN_AT_ONCE: usize = 16;
 
+/// How long an idle connection still waits when its worker drains: a request that is on its way is answered and told that it was the
+/// last, instead of meeting a close.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(1);
+
 /// A wait took too long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TimedOut;
@@ -159,13 +163,27 @@ impl Slot {
         self.draining.get()
     }
 
-    /// Whether the connection shall end unless a request has come.
+    /// Whether the connection shall end at once unless a request has come.
     pub(super) fn is_unwanted(&self) -> bool {
-        self.draining.get() || self.leaving.get()
+        self.leaving.get()
+    }
+
+    /// How long an idle connection that would wait for `timeout` waits for its next request now.
+    pub(super) fn patience(&self, timeout: Duration) -> Duration {
+        match self.draining.get() {
+            true => timeout.min(DRAIN_PATIENCE),
+            false => timeout,
+        }
     }
 
     fn drain(&self) {
         self.draining.set(true);
+        if self.phase.get().is_between_requests() {
+            let deadline = &self.deadlines[Timer::ClientRead as usize];
+            let at = (now() + DRAIN_PATIENCE).saturating_duration_since(self.epoch);
+            let at = u64::try_from(at.as_millis()).unwrap_or(u64::MAX);
+            deadline.set(deadline.get().min(at));
+        }
         self.wake();
     }
 

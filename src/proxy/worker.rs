@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::oneshot;
 
 use crate::balance;
 use crate::config::Config;
@@ -122,10 +124,12 @@ pub fn run(setup: Setup) -> io::Result<()> {
         while let Some(command) = commands.recv().await {
             match command {
                 Command::Deploy(deployment, bound) => {
+                    worker.close_addresses(&deployment.listen_ids);
                     worker.deploy(deployment);
                     worker.listen(bound)?;
                 }
                 Command::Drain => {
+                    worker.close_addresses(&[]);
                     worker.slots.drain();
                     while worker.slots.len() + net::closing() > 0 {
                         // A second command ends the patience.
@@ -200,6 +204,8 @@ pub(super) struct Worker {
     /// A task that writes `access` out is on its way.
     pub(super) flushing: Cell<bool>,
     upstream_connections: Rc<Cell<usize>>,
+    /// The addresses that are open, and what those who accept there wait for the end of.
+    addresses: RefCell<HashMap<u64, Vec<oneshot::Sender<Infallible>>>>,
     clients_accepted: Cell<u64>,
     pins_made: Cell<u64>,
     hostname: String,
@@ -232,6 +238,7 @@ impl Worker {
             access: RefCell::default(),
             flushing: Cell::new(false),
             upstream_connections: Rc::default(),
+            addresses: RefCell::default(),
             clients_accepted: Cell::new(0),
             pins_made: Cell::new(0),
             hostname: nix::unistd::gethostname()
@@ -283,31 +290,49 @@ impl Worker {
 
     fn listen(self: &Rc<Self>, bound: Vec<(u64, Arc<Bound>)>) -> io::Result<()> {
         for (id, bound) in bound {
-            let listener = bound.listener(self.number)?;
-            net::spawn(Rc::clone(self).accept(id, listener));
+            let mut open = Vec::new();
+            for listener in bound.listeners(self.number, self.workers)? {
+                let (opened, closed) = oneshot::channel();
+                open.push(opened);
+                net::spawn(Rc::clone(self).accept(id, listener, closed));
+            }
+            self.addresses.borrow_mut().insert(id, open);
         }
         Ok(())
     }
 
-    async fn accept(self: Rc<Self>, listen: u64, listener: Listener) {
+    /// Accepts no more at the addresses that are not among `open`.
+    fn close_addresses(&self, open: &[u64]) {
+        self.addresses
+            .borrow_mut()
+            .retain(|id, _| open.contains(id));
+    }
+
+    /// Accepts until the sender of `closed` is gone.
+    async fn accept(
+        self: Rc<Self>,
+        listen: u64,
+        listener: Listener,
+        mut closed: oneshot::Receiver<Infallible>,
+    ) {
         loop {
-            listener.readable().await;
+            tokio::select! {
+                biased;
+                _ = &mut closed => return,
+                () = listener.readable() => {}
+            }
             for _ in 0..ACCEPT_BATCH {
                 match listener.try_accept() {
                     Ok(Some(accepted)) => self.start(accepted, listen),
                     Ok(None) => break,
-                    Err(error) => match error.raw_os_error() {
-                        // The address was closed: by a reload, or at the end.
-                        Some(libc::EINVAL) => return,
+                    Err(error) => {
                         // Out of descriptors or memory, or the network's trouble: it passes, and the address stays open.
-                        _ => {
-                            let cause = Cause::from(&error);
-                            self.complain(Level::Crit, format_args!("accept4() failed ({cause})"));
-                            self.make_room();
-                            net::sleep(ACCEPT_PAUSE).await;
-                            break;
-                        }
-                    },
+                        let cause = Cause::from(&error);
+                        self.complain(Level::Crit, format_args!("accept4() failed ({cause})"));
+                        self.make_room();
+                        net::sleep(ACCEPT_PAUSE).await;
+                        break;
+                    }
                 }
             }
         }

@@ -162,7 +162,7 @@ fn bytes_keep_their_order_whichever_way_they_go() {
 fn what_is_queued_for_a_socket_never_reaches_its_successor() {
     on_each(|_| async {
         let bound = bound();
-        let listener = bound.listener(0).unwrap();
+        let listener = listener(&bound);
         let address = bound.address().unwrap();
         let mut reused = 0;
         for _ in 0..50 {

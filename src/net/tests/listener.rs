@@ -1,7 +1,6 @@
 //! Accepting.
 
-use std::cell::Cell;
-use std::rc::Rc;
+use std::os::fd::{AsRawFd as _, IntoRawFd};
 
 use super::*;
 
@@ -9,7 +8,7 @@ use super::*;
 fn nobody_is_left_waiting() {
     on_each(|_| async {
         let bound = bound();
-        let listener = bound.listener(0).unwrap();
+        let listener = listener(&bound);
         let address = bound.address().unwrap();
         let mut ours = Vec::new();
         for round in 0..3 {
@@ -27,30 +26,59 @@ fn nobody_is_left_waiting() {
     });
 }
 
+/// Also where somebody waited: an entry that is with the kernel would keep the address open.
 #[test]
-fn a_closed_address_ends_the_wait() {
+fn an_address_is_closed_with_the_last_listener() {
     on_each(|_| async {
         let bound = bound();
-        let listener = bound.listener(0).unwrap();
-        let ended = Rc::new(Cell::new(false));
-        spawn({
-            let ended = Rc::clone(&ended);
-            async move {
-                loop {
-                    listener.readable().await;
-                    if listener.try_accept().is_err() {
-                        break;
-                    }
-                }
-                ended.set(true);
-            }
-        });
-        sleep(Duration::from_millis(5)).await;
-        assert!(!ended.get());
+        let address = bound.address().unwrap();
+        let listener = listener(&bound);
+        assert!(!is_ready(|cx| pin!(listener.readable()).poll(cx)).await);
         drop(bound);
-        while !ended.get() {
+        connect(address).await;
+        drop(listener);
+        let refused = || {
+            let refused = std::net::TcpStream::connect(address).is_err();
+            refused.then_some(())
+        };
+        while refused().is_none() {
             sleep(Duration::from_millis(1)).await;
         }
+    });
+}
+
+#[test]
+fn another_process_goes_on_with_the_sockets() {
+    on_each(|_| async {
+        let bound = bound_for(3);
+        let address = bound.address().unwrap();
+        let inherited = bound.to_inherit().unwrap();
+        assert_eq!(inherited.len(), 3);
+        let numbers: Vec<_> = inherited.into_iter().map(IntoRawFd::into_raw_fd).collect();
+        let other = Bound::inherited(&numbers).unwrap();
+        drop(bound);
+        assert_eq!(other.address(), Some(address));
+        // Whether there are more or fewer workers now: each has one, and each socket has somebody.
+        for workers in 1..6 {
+            let mut listeners: Vec<_> = (0..workers)
+                .map(|worker| other.listeners(worker, workers).unwrap())
+                .collect();
+            assert!(listeners.iter().all(|of_one| !of_one.is_empty()));
+            let _clients = [connect(address).await, connect(address).await];
+            let mut accepted = 0;
+            while accepted < 2 {
+                for listener in listeners.iter_mut().flatten() {
+                    accepted += usize::from(listener.try_accept().unwrap().is_some());
+                }
+            }
+        }
+        let ends = nix::unistd::pipe().unwrap();
+        let end = ends.0.as_raw_fd();
+        for wrong in [&[][..], &[0], &[end], &[1_000_000], &[-1]] {
+            assert!(Bound::inherited(wrong).is_err(), "{wrong:?}");
+        }
+        // It was left as it is.
+        assert!(nix::fcntl::fcntl(&ends.0, nix::fcntl::FcntlArg::F_GETFD).is_ok());
     });
 }
 
@@ -59,14 +87,14 @@ fn a_listener_that_is_gone_is_watched_no_more_although_the_address_stays() {
     on_each(|driver| async move {
         let bound = bound();
         for _ in 0..3 {
-            let listener = bound.listener(0).unwrap();
+            let listener = listener(&bound);
             assert!(!is_ready(|cx| pin!(listener.readable()).poll(cx)).await);
             drop(listener);
             if driver == Driver::Epoll {
                 assert_eq!(crate::net::executor::registrations(), (0, Some(0)));
             }
         }
-        let listener = bound.listener(0).unwrap();
+        let listener = listener(&bound);
         let _client = connect(bound.address().unwrap()).await;
         accept(&listener).await;
     });

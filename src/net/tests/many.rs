@@ -11,7 +11,7 @@ fn a_thousand_sockets() {
     on_each(|driver| async move {
         let bound = bound();
         let address = bound.address().unwrap();
-        let listener = bound.listener(0).unwrap();
+        let listener = listener(&bound);
         spawn(async move {
             loop {
                 listener.readable().await;
@@ -56,7 +56,7 @@ fn a_thousand_sockets() {
 fn a_descriptor_used_again_has_no_past() {
     on_each(|driver| async move {
         let bound = bound();
-        let listener = bound.listener(0).unwrap();
+        let listener = listener(&bound);
         let address = bound.address().unwrap();
         let mut seen = std::collections::HashMap::new();
         for round in 0..300 {
@@ -85,7 +85,7 @@ fn a_descriptor_used_again_has_no_past() {
 fn an_event_for_a_socket_that_is_gone_is_not_its_successors() {
     on_each(|_| async {
         let bound = bound();
-        let listener = bound.listener(0).unwrap();
+        let listener = listener(&bound);
         let address = bound.address().unwrap();
         for _ in 0..50 {
             let (one, one_peer) = (connect(address).await, accept(&listener).await);

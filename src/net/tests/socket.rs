@@ -25,8 +25,8 @@ fn a_unix_socket_is_a_socket() {
     on_each(|_| async {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("socket");
-        let bound = Bound::unix(&path, 2, 16).unwrap();
-        let listener = bound.listener(0).unwrap();
+        let bound = Bound::unix(&path, 16).unwrap();
+        let listener = listener(&bound);
         let client = Socket::connect_unix(&path).unwrap();
         poll_fn(|cx| client.poll_connected(cx)).await.unwrap();
         let server = accept(&listener).await;

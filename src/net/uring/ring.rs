@@ -28,6 +28,7 @@ const POLL_READABLE: u8 = 1;
 const POLL_HANG_UP: u8 = 2;
 const POLL_WRITABLE: u8 = 3;
 const SEND: u8 = 4;
+const CANCEL: u8 = 5;
 
 /// One worker's ring: its entries and its buffers.
 pub(in crate::net) struct Ring {
@@ -88,6 +89,14 @@ impl Ring {
         if !side.is_armed(what) {
             side.arm(what | armed);
             self.queue(registry, state, entry.user_data(key.to_u64(mark)));
+        }
+    }
+
+    /// Has the kernel give up the wait for something to accept: its entry keeps a file alive that others have descriptors of.
+    pub(in crate::net) fn disarm(&self, registry: &Registry, key: Key, state: &State) {
+        if state.ahead.is_armed(READING) {
+            let entry = opcode::PollRemove::new(key.to_u64(POLL_READABLE)).build();
+            self.queue(registry, state, entry.user_data(key.to_u64(CANCEL)));
         }
     }
 
@@ -207,6 +216,7 @@ impl Ring {
                     self.arm(registry, key, state, Want::Writable);
                 }
             }
+            CANCEL => {}
             _ => self.sent(registry, key, state, result),
         });
         if mark == SEND {

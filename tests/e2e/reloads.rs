@@ -1,0 +1,131 @@
+//! Many who are logged in while the configuration changes again and again.
+
+#![allow(clippy::unwrap_used)] // a test: a panic is a failure
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use ntlm_origin::Kerberos;
+use ntlm_origin::client::Connection;
+
+use crate::front::{Front, eventually};
+use crate::site::{alice, origins};
+
+const CLIENTS: usize = 1000;
+const THREADS: usize = 4;
+const RELOADS: usize = 50;
+
+/// Ends the load with its value.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Logs in once, and asks until it is told to stop: always as himself, on the connection of his login.
+async fn ask(
+    addr: SocketAddr,
+    logged_in: Arc<AtomicUsize>,
+    stop: Arc<AtomicBool>,
+    answers: Arc<AtomicUsize>,
+) {
+    let mut connection = Connection::open(addr).await.unwrap();
+    let answer = connection
+        .login_ntlm("/private/whoami", &alice())
+        .await
+        .unwrap();
+    let place = answer.headers.first("x-connection").map(str::to_owned);
+    assert!(place.is_some());
+    logged_in.fetch_add(1, Ordering::Relaxed);
+    while !stop.load(Ordering::Relaxed) {
+        let answer = connection.get("/private/whoami").await.unwrap();
+        assert_eq!((answer.status, answer.text()), (200, alice().identity()));
+        assert_eq!(answer.headers.first("x-connection"), place.as_deref());
+        answers.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_thousand_logins_survive_fifty_reloads_with_requests_in_flight() {
+    let origins = origins(3, Kerberos::Declined);
+    let http = |reload: usize| {
+        // Servers come and go, timeouts and locations change, a listener is opened and closed.
+        let servers: String = origins
+            .iter()
+            .enumerate()
+            .filter(|(nth, _)| reload == 0 || reload % 3 != *nth)
+            .map(|(_, origin)| format!("server {}; ", origin.addr()))
+            .collect();
+        let another = match reload % 2 {
+            0 => "",
+            _ => "server { listen 127.0.0.1:0; return 200 another; }",
+        };
+        format!(
+            "upstream mail {{ {servers} ntlm 4000; ntlm_requests 1000000; keepalive {}; }}
+             keepalive_requests 1000000;
+             server {{ listen 127.0.0.1:0 backlog=2048; location / {{ proxy_pass http://mail; proxy_read_timeout {}s; }}
+                 location /r{reload} {{ return 200 {reload}; }} }}
+             {another}",
+            8 + reload % 5,
+            60 + reload,
+        )
+    };
+    let front = Front::start(&http(0));
+    let addr = front.addr(0);
+    let stop: Arc<AtomicBool> = Arc::default();
+    let [answers, logged_in]: [Arc<AtomicUsize>; 2] = Default::default();
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            let (stop, answers, logged_in) = (&stop, &answers, &logged_in);
+            scope.spawn(move || {
+                let _stop = Stop(stop);
+                let runtime = tokio::runtime::Builder::new_current_thread();
+                let runtime = { runtime }.enable_all().build().unwrap();
+                let local = tokio::task::LocalSet::new();
+                local.block_on(&runtime, async {
+                    let mut all = tokio::task::JoinSet::new();
+                    for _ in 0..CLIENTS / THREADS {
+                        all.spawn_local(ask(
+                            addr,
+                            logged_in.clone(),
+                            stop.clone(),
+                            answers.clone(),
+                        ));
+                    }
+                    while let Some(ended) = all.join_next().await {
+                        ended.unwrap();
+                    }
+                });
+            });
+        }
+        let _stop = Stop(&stop);
+        eventually("all are logged in", || {
+            (logged_in.load(Ordering::Relaxed) == CLIENTS || stop.load(Ordering::Relaxed))
+                .then_some(())
+        });
+        for reload in 1..=RELOADS {
+            front.reload(&http(reload));
+            let goal = answers.load(Ordering::Relaxed) + 50;
+            eventually("they go on", || {
+                let goes_on = answers.load(Ordering::Relaxed) >= goal;
+                (goes_on || stop.load(Ordering::Relaxed)).then_some(())
+            });
+        }
+    });
+    let answers = answers.load(Ordering::Relaxed);
+    println!("{CLIENTS} clients, {RELOADS} reloads, {answers} answers");
+    let log = front.error_log();
+    assert_eq!(log.matches("reconfigured").count(), RELOADS);
+    assert_eq!(
+        logged_in.load(Ordering::Relaxed),
+        CLIENTS,
+        "nobody logged in twice"
+    );
+    assert!(
+        !log.contains("[error]") && !log.contains("[alert]"),
+        "{log}"
+    );
+}
