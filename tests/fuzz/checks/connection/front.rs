@@ -38,7 +38,7 @@ impl Front {
         let config = load(&options(), &Text(configuration(&directory)), &Nobody)
             .expect("a sound configuration");
         let bound = ["front", "probe"]
-            .map(|name| Bound::unix(&directory.join(name), 1, 64).expect("a unix socket"));
+            .map(|name| Bound::unix(&directory.join(name), 64).expect("a unix socket"));
         let locations = config.http.locations.len();
         let log = Arc::new(ErrorLog::default());
         let deployment = Arc::new(Deployment {
