@@ -436,6 +436,8 @@ pub struct ProxySettings {
     pub channel_binding: ChannelBinding,
     /// `ntlm_refuse_via`, default off: no credentials in requests that carry `Via`.
     pub refuse_via: bool,
+    /// `ntlm_log_user`, default off: the line about a login names its user.
+    pub log_user: bool,
 }
 
 /// The conditions of `proxy_next_upstream`. Never applies to a request with credentials or on a pin.

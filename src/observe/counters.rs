@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::http::refusal::Refusal;
-use crate::pin::EndReason;
+use crate::pin::{EndReason, LoginEnd, Scheme};
 
 /// A number that only grows. Only one thread may add to it, which is why a load and a store are enough.
 #[derive(Debug, Default)]
@@ -71,6 +71,10 @@ pub struct Counters {
     pub pins_ended: PinEnds,
     /// Established pins without a request in flight now.
     pub pins_idle: Gauge,
+    /// Logins that ended, by scheme and end.
+    pub logins: Logins,
+    /// Requests that were legs of logins, those of logins under way included.
+    pub login_legs: Count,
     /// Messages of clients and servers refused, by reason.
     pub refusals: Refusals,
     /// Connections to servers that were opened.
@@ -121,6 +125,29 @@ impl PinEnds {
         EndReason::ALL
             .into_iter()
             .zip(self.0.iter().map(Count::value))
+    }
+}
+
+/// Ends of logins by scheme and end.
+#[derive(Debug, Default)]
+pub struct Logins([[Count; LoginEnd::ALL.len()]; Scheme::ALL.len()]);
+
+impl Logins {
+    /// Counts an end.
+    pub fn count(&self, scheme: Scheme, end: LoginEnd) {
+        // Either ALL lists the variants in their order.
+        self.0[scheme as usize][end as usize].add(1);
+    }
+
+    /// The schemes, the ends and their numbers.
+    pub fn iter(&self) -> impl Iterator<Item = (Scheme, LoginEnd, u64)> {
+        Scheme::ALL
+            .into_iter()
+            .zip(&self.0)
+            .flat_map(|(scheme, ends)| {
+                let ends = LoginEnd::ALL.into_iter().zip(ends);
+                ends.map(move |(end, count)| (scheme, end, count.value()))
+            })
     }
 }
 
@@ -233,6 +260,21 @@ mod tests {
             assert_eq!(reason, EndReason::ALL[number]);
             assert_eq!(count, number as u64);
         }
+    }
+
+    #[test]
+    fn every_end_of_a_login_has_its_own_count() {
+        let logins = Logins::default();
+        let mut expected = Vec::new();
+        for scheme in Scheme::ALL {
+            for end in LoginEnd::ALL {
+                for _ in 0..expected.len() {
+                    logins.count(scheme, end);
+                }
+                expected.push((scheme, end, expected.len() as u64));
+            }
+        }
+        assert_eq!(logins.iter().collect::<Vec<_>>(), expected);
     }
 
     #[test]

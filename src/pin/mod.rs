@@ -8,13 +8,18 @@
 //! Events go in, decisions come out; `now` is an argument; no input or output.
 #![forbid(unsafe_code)]
 
+pub mod account;
 pub mod credentials;
 pub mod idle;
+pub mod login;
 pub mod pins;
 pub mod pool;
+mod token;
 
+pub use account::Account;
 pub use credentials::{Credentials, Scheme};
 pub use idle::{IdleKey, IdleOrder};
+pub use login::{Login, LoginEnd};
 pub use pins::{Answer, EndReason, GroupId, Limits, Pinned, Pins, Plan, State};
 pub use pool::Pool;
 

@@ -122,7 +122,11 @@ impl Forward<'_> {
                 if judged {
                     self.note_login(request, &result);
                 }
+                if let Carrier::Pin(pin) = &mut *carrier {
+                    self.note_verdict(request, pin);
+                }
                 if request.status == 101 && result.is_ok() {
+                    let upstream = carrier.upstream();
                     Box::pin(exchange.tunnel(upstream, request, buffered)).await;
                 }
                 let Some(carrier) = on.take() else { continue };
@@ -222,6 +226,7 @@ impl Forward<'_> {
         let reused = upstream.requests > 0;
         upstream.requests += 1;
         if let Carrier::Pin(pin) = on {
+            self.note_leg(request, pin);
             request.pin = Some(PinFacts {
                 id: pin.id(),
                 state: pin.state(),

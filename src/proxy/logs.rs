@@ -14,12 +14,17 @@ use super::variables::View;
 use super::worker::Worker;
 
 impl ClientRef<'_> {
+    /// Whether an error log line of this level about the request is written anywhere.
+    pub(super) fn logs(&self, level: Level, request: &Request) -> bool {
+        self.settings.deployment.error_logs[request.location].enabled(level)
+    }
+
     /// Writes an error log line about the request.
     pub(super) fn log(&self, level: Level, request: &Request, message: fmt::Arguments<'_>) {
-        let log = &self.settings.deployment.error_logs[request.location];
-        if !log.enabled(level) {
+        if !self.logs(level, request) {
             return;
         }
+        let log = &self.settings.deployment.error_logs[request.location];
         let host = request.head.host.of(&request.bytes);
         let upstream = request.last_server().map(|server| {
             let sent = request.upstream_target.as_deref();

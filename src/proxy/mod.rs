@@ -25,6 +25,7 @@ mod tls_variables;
 mod tunnel;
 mod upstream;
 mod variables;
+mod verdicts;
 mod worker;
 
 pub use worker::{Command, Deployment, Setup, run};

@@ -14,6 +14,7 @@ use crate::pin::{self, GroupId, IdleKey, IdleOrder, Pool};
 use crate::tls::{GroupTls, Stream};
 
 use super::slot::SlotKey;
+use super::verdicts::LoginUnderWay;
 
 /// The servers of a group: replaced as a whole when a reload changes them, while open connections go on under the old ones.
 pub(super) struct Servers {
@@ -206,6 +207,8 @@ pub(super) struct Upstream {
     pub(super) pin_limits: Rc<pin::Limits>,
     /// Its place in the group's list of idle pins.
     pub(super) idle: Option<IdleKey>,
+    /// The login that the server has not judged yet, if it is a pin.
+    pub(super) login: Option<Box<LoginUnderWay>>,
 }
 
 impl Upstream {
@@ -236,6 +239,7 @@ impl Upstream {
             requests: 0,
             pin_limits: Rc::clone(&group.limits.borrow()),
             idle: None,
+            login: None,
         });
         upstream.use_it();
         Ok(upstream)

@@ -588,8 +588,11 @@ impl Worker {
     }
 
     /// Closes a pin, and says why where somebody looks.
-    pub(super) fn end_pin(&self, pin: Pinned<Upstream>, reason: EndReason) {
+    pub(super) fn end_pin(&self, mut pin: Pinned<Upstream>, reason: EndReason) {
         self.counters.pins_ended.count(reason);
+        if let Some(login) = pin.connection_mut().login.take() {
+            login.abort(self, &pin.connection().peer_name(), reason);
+        }
         let group = &pin.connection().group;
         let settings = self.settings();
         let log = &settings.deployment.main_log;

@@ -26,6 +26,7 @@ mod last_bytes;
 mod limit_conn;
 mod limit_req;
 mod limits;
+mod login_lines;
 mod logs;
 mod messages;
 mod old_clients;

@@ -78,6 +78,7 @@ async fn what_credentials_contain_is_shown_nowhere() {
              listen 127.0.0.1:0;
              set $copied \"$http_authorization $http_proxy_authorization\";
              error_log logs/debug.log debug;
+             ntlm_log_user on;
              add_header X-Shown \"$http_authorization $copied $mapped $upstream_http_www_authenticate\" always;
              location / {{
                  proxy_pass http://mail;

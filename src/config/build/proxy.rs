@@ -83,6 +83,7 @@ impl Default for ProxyScope {
                 pins_per_client: 8,
                 fail_delay: None,
                 refuse_via: false,
+                log_user: false,
                 channel_binding: ChannelBinding::Warn,
             },
             hide: Vec::new(),
@@ -190,6 +191,7 @@ impl Builder<'_> {
         level::positive(level, "ntlm_pins_per_client", &mut settings.pins_per_client)?;
         level.set("ntlm_fail_delay", &mut settings.fail_delay, fail_delay)?;
         level.set("ntlm_refuse_via", &mut settings.refuse_via, Directive::flag)?;
+        level.set("ntlm_log_user", &mut settings.log_user, Directive::flag)?;
         level.set(
             "ntlm_channel_binding",
             &mut settings.channel_binding,

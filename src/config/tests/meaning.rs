@@ -483,7 +483,7 @@ fn the_real_file_system() {
 fn what_clients_may_do_with_logins() {
     let config = server_with(
         "ntlm_fail_delay 2s; ntlm_pins_per_client 3; ntlm_refuse_via on;
-         location / { ntlm_refuse_via off; }
+         location / { ntlm_refuse_via off; ntlm_log_user on; }
          location /own { ntlm_fail_delay 500ms after=0 forget=10m max=1m; }
          location /slow { ntlm_fail_delay 45s; }
          location /off { ntlm_fail_delay off; }",
@@ -499,6 +499,7 @@ fn what_clients_may_do_with_logins() {
     };
     assert_eq!(proxy("/").pins_per_client, 3);
     assert!(!proxy("/").refuse_via && proxy("/own").refuse_via);
+    assert!(proxy("/").log_user && !proxy("/own").log_user);
     for (path, expected) in [
         ("/", limits(2000, 3, 60, 30)),
         ("/own", limits(500, 0, 600, 60)),

@@ -8,10 +8,12 @@ const GROUP: GroupId = GroupId(7);
 const NTLM: Option<Credentials> = Some(Credentials {
     scheme: Scheme::Ntlm,
     ntlm_message: true,
+    message_type: Some(1),
 });
 const TICKET: Option<Credentials> = Some(Credentials {
     scheme: Scheme::Negotiate,
     ntlm_message: false,
+    message_type: None,
 });
 const PLAIN: Option<Credentials> = None;
 

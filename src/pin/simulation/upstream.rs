@@ -122,5 +122,6 @@ pub(super) fn credentials(leg: Leg) -> Credentials {
             Scheme::KerberosEachRequest => Word::Kerberos,
         },
         ntlm_message: leg.scheme.is_ntlm_message(leg.number),
+        message_type: None,
     }
 }

@@ -4,7 +4,7 @@
 use base64::Engine;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use ntlmfront::pin::Credentials;
+use ntlmfront::pin::{Account, Credentials};
 
 use super::input::Input;
 
@@ -50,6 +50,12 @@ pub fn check(input: &[u8]) {
             Some(_) => {}
             None => assert!(!found.ntlm_message, "a token without NTLM"),
         }
+    }
+    // A name is shown only out of a last message, and none that is longer than names are (in UTF-8, out of UTF-16).
+    if let Some(Account { domain, user }) = Account::in_value(&value) {
+        let last = [SIGNATURE, b"\x03\0\0\0"].concat();
+        assert!(contains(&token, &last), "a name out of nothing");
+        assert!(domain.len() <= 768 && user.len() <= 768, "a long name");
     }
     // More bytes never make another token of one that was an NTLM message. (An object identifier that is cut off may look like
     // NTLM's, and be a longer one.)
