@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::Kerberos;
 use crate::kerberos;
-use crate::ntlm::{self, User};
+use crate::ntlm::{self, Authenticate, Binding, User};
 use crate::spnego::{Init, Mechanism, Reply, Token};
 use crate::wire::{Framing, Headers, Wire, invalid};
 
@@ -20,8 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A connection, and the body that is being read from it.
 #[derive(Debug)]
-pub struct Connection {
-    wire: Wire,
+pub struct Connection<S = TcpStream> {
+    wire: Wire<S>,
     host: String,
     body: Framing,
 }
@@ -37,6 +38,8 @@ pub struct Response {
     pub body: Vec<u8>,
     /// The statuses of the interim responses before it.
     pub interim: Vec<u16>,
+    /// Nothing follows it on its connection: it says so, or is of HTTP/1.0 and does not say otherwise, or ends with the close.
+    pub last: bool,
 }
 
 impl Response {
@@ -60,6 +63,27 @@ impl Connection {
     /// This end's address.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.wire.local_addr()
+    }
+
+    /// Makes the close, when this is dropped, a reset.
+    pub fn reset_on_close(&self) -> io::Result<()> {
+        self.wire.reset_on_close()
+    }
+
+    /// Closes the connection at once, by a reset.
+    pub fn reset(self) -> io::Result<()> {
+        self.wire.reset_on_close()
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    /// Speaks over a stream that is open already; `host` is what `Host` says.
+    pub fn over(stream: S, host: &str) -> Self {
+        Self {
+            wire: Wire::over(stream),
+            host: host.to_owned(),
+            body: Framing::Ended,
+        }
     }
 
     /// Sends a GET and reads the response.
@@ -106,16 +130,6 @@ impl Connection {
         self.wire.finish().await
     }
 
-    /// Makes the close, when this is dropped, a reset.
-    pub fn reset_on_close(&self) -> io::Result<()> {
-        self.wire.reset_on_close()
-    }
-
-    /// Closes the connection at once, by a reset.
-    pub fn reset(self) -> io::Result<()> {
-        self.wire.reset_on_close()
-    }
-
     /// Reads the response to a request with this method.
     pub async fn response(&mut self, method: &str) -> io::Result<Response> {
         let mut response = self.response_head(method).await?;
@@ -149,8 +163,13 @@ impl Connection {
                 _ if method == "HEAD" => Framing::Ended,
                 _ => headers.framing()?.unwrap_or(Framing::UntilClose),
             };
+            let kept = match parsed.version {
+                Some(0) => headers.names("connection", "keep-alive"),
+                _ => !headers.names("connection", "close"),
+            };
             return Ok(Response {
                 status,
+                last: !kept || self.body == Framing::UntilClose,
                 headers,
                 body: Vec::new(),
                 interim,
@@ -207,6 +226,9 @@ pub enum Scheme {
     NegotiateBare,
     /// `Negotiate`, with NTLM's messages in SPNEGO.
     Negotiate,
+    /// `Negotiate`, which names NTLM first and sends its first message when the server has chosen it, a leg later. So the second
+    /// leg is answered by a challenge only where the first one is known, without a password.
+    NegotiateNamed,
     /// `Negotiate`, with a Kerberos ticket first: the server declines it, and NTLM follows, a leg later.
     NegotiateAfterKerberos,
 }
@@ -217,6 +239,7 @@ pub struct Handshake<'a> {
     scheme: Scheme,
     user: &'a User,
     mechanism_list: Vec<u8>,
+    binding: Option<Binding<'a>>,
     answered: bool,
 }
 
@@ -226,16 +249,38 @@ impl<'a> Handshake<'a> {
         let (token, mechanism_list) = match scheme {
             Scheme::Ntlm | Scheme::NegotiateBare => (ntlm::type1(), Vec::new()),
             Scheme::Negotiate => opening(Init::new(&[Mechanism::Ntlm], ntlm::type1())),
+            Scheme::NegotiateNamed => opening(Init::naming(&[Mechanism::Ntlm])),
             Scheme::NegotiateAfterKerberos => opening(kerberos::token(&user.identity(), 0)),
         };
         let handshake = Self {
             scheme,
             user,
             mechanism_list,
+            binding: None,
             answered: false,
         };
         let authorization = handshake.authorization(&token);
         (handshake, authorization)
+    }
+
+    /// Binds the login, which says so in its last message.
+    pub fn bind_to(&mut self, binding: Binding<'a>) {
+        self.binding = Some(binding);
+    }
+
+    /// Whether the last `Authorization` was the one that proves who the client is.
+    pub fn is_over(&self) -> bool {
+        self.answered
+    }
+
+    /// The token of a response's challenge in this login's scheme, if there is one.
+    pub fn challenge(&self, response: &Response) -> Option<Vec<u8>> {
+        response.headers.all("www-authenticate").find_map(|value| {
+            let (scheme, token) = value.trim().split_once(' ')?;
+            scheme
+                .eq_ignore_ascii_case(self.scheme_name())
+                .then(|| BASE64_STANDARD.decode(token.trim()).ok())?
+        })
     }
 
     /// The `Authorization` that follows a response; `None` if there is nothing more to say.
@@ -243,23 +288,13 @@ impl<'a> Handshake<'a> {
         if response.status != 401 || self.answered {
             return None;
         }
-        let challenge = response.headers.all("www-authenticate").find_map(|value| {
-            let (scheme, token) = value.split_once(' ')?;
-            scheme
-                .eq_ignore_ascii_case(self.scheme_name())
-                .then(|| BASE64_STANDARD.decode(token.trim()).ok())?
-        })?;
-        let User {
-            name,
-            domain,
-            password,
-        } = self.user;
+        let challenge = self.challenge(response)?;
         let token = match self.scheme {
             Scheme::Ntlm | Scheme::NegotiateBare => {
                 self.answered = true;
-                ntlm::type3(&challenge, name, domain, password)?.message
+                self.answer(&challenge)?.message
             }
-            Scheme::Negotiate | Scheme::NegotiateAfterKerberos => {
+            Scheme::Negotiate | Scheme::NegotiateNamed | Scheme::NegotiateAfterKerberos => {
                 let Some(Token::Reply(reply)) = Token::parse(&challenge) else {
                     return None;
                 };
@@ -270,7 +305,7 @@ impl<'a> Handshake<'a> {
                     },
                     Some(challenge) => {
                         self.answered = true;
-                        let answer = ntlm::type3(&challenge, name, domain, password)?;
+                        let answer = self.answer(&challenge)?;
                         let mic = Some(answer.keys.client_signature(&self.mechanism_list).to_vec());
                         Reply {
                             token: Some(answer.message),
@@ -285,6 +320,18 @@ impl<'a> Handshake<'a> {
         Some(self.authorization(&token))
     }
 
+    fn answer(&self, challenge: &[u8]) -> Option<Authenticate> {
+        let User {
+            name,
+            domain,
+            password,
+        } = self.user;
+        match &self.binding {
+            None => ntlm::type3(challenge, name, domain, password),
+            Some(binding) => ntlm::type3_bound(challenge, name, domain, password, binding),
+        }
+    }
+
     fn authorization(&self, token: &[u8]) -> String {
         format!("{} {}", self.scheme_name(), BASE64_STANDARD.encode(token))
     }
@@ -292,9 +339,10 @@ impl<'a> Handshake<'a> {
     fn scheme_name(&self) -> &'static str {
         match self.scheme {
             Scheme::Ntlm => "NTLM",
-            Scheme::NegotiateBare | Scheme::Negotiate | Scheme::NegotiateAfterKerberos => {
-                "Negotiate"
-            }
+            Scheme::NegotiateBare
+            | Scheme::Negotiate
+            | Scheme::NegotiateNamed
+            | Scheme::NegotiateAfterKerberos => "Negotiate",
         }
     }
 }

@@ -27,6 +27,15 @@ pub(crate) struct Realm {
     pub(crate) domain: String,
     pub(crate) computer: String,
     pub(crate) kerberos: Kerberos,
+    pub(crate) schemes: &'static [&'static str],
+}
+
+impl Realm {
+    /// The fields that offer a login.
+    pub(crate) fn offers(&self) -> String {
+        let field = |scheme| format!("WWW-Authenticate: {scheme}\r\n");
+        self.schemes.iter().map(field).collect()
+    }
 }
 
 /// What a request's credentials, or their absence, come to.
@@ -95,6 +104,13 @@ impl Login {
         // Credentials are a new login: what was before ends here, whatever comes of them.
         self.identity = None;
         let handshake = std::mem::take(&mut self.handshake);
+        if !realm
+            .schemes
+            .iter()
+            .any(|it| it.eq_ignore_ascii_case(scheme))
+        {
+            return Decision::Refused;
+        }
         let Ok(token) = BASE64_STANDARD.decode(token.trim()) else {
             return Decision::Refused;
         };
@@ -265,6 +281,7 @@ mod tests {
             domain: "EXAMPLE".into(),
             computer: "ORIGIN".into(),
             kerberos,
+            schemes: &["Negotiate", "NTLM"],
         }
     }
 

@@ -76,6 +76,14 @@ impl Token {
 impl Init {
     /// A token that offers `mechanisms`, with the first one's opening token.
     pub fn new(mechanisms: &[Mechanism], token: Vec<u8>) -> Self {
+        Self {
+            token: Some(token),
+            ..Self::naming(mechanisms)
+        }
+    }
+
+    /// A token that offers `mechanisms`, and waits for the server to choose one.
+    pub fn naming(mechanisms: &[Mechanism]) -> Self {
         let oids: Vec<u8> = mechanisms
             .iter()
             .flat_map(|mechanism| der(tag::OID, mechanism.oid()))
@@ -83,7 +91,7 @@ impl Init {
         Self {
             mechanisms: mechanisms.to_vec(),
             mechanism_list: der(tag::SEQUENCE, &oids),
-            token: Some(token),
+            token: None,
         }
     }
 

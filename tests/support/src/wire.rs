@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind};
 
 use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 const MAX_HEAD_BYTES: usize = 512 * 1024;
@@ -11,8 +11,8 @@ const MAX_LINE_BYTES: usize = 16 * 1024;
 
 /// One end of a connection.
 #[derive(Debug)]
-pub(crate) struct Wire {
-    stream: TcpStream,
+pub(crate) struct Wire<S = TcpStream> {
+    stream: S,
     ahead: BytesMut,
 }
 
@@ -32,10 +32,26 @@ pub(crate) enum Framing {
 impl Wire {
     pub(crate) fn new(stream: TcpStream) -> io::Result<Self> {
         stream.set_nodelay(true)?;
-        Ok(Self {
+        Ok(Self::over(stream))
+    }
+
+    /// Makes the close a reset.
+    pub(crate) fn reset_on_close(&self) -> io::Result<()> {
+        self.stream.set_zero_linger()
+    }
+
+    /// The local end's address.
+    pub(crate) fn local_addr(&self) -> io::Result<std::net::SocketAddr> {
+        self.stream.local_addr()
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
+    pub(crate) fn over(stream: S) -> Self {
+        Self {
             stream,
             ahead: BytesMut::new(),
-        })
+        }
     }
 
     /// The next head with its empty line; `None` if the peer closed before its first byte.
@@ -137,7 +153,8 @@ impl Wire {
 
     /// Sends all of it.
     pub(crate) async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.stream.write_all(bytes).await
+        self.stream.write_all(bytes).await?;
+        self.stream.flush().await
     }
 
     /// Sends one chunk; an empty one ends the body.
@@ -149,16 +166,6 @@ impl Wire {
     /// Says that nothing more comes from this side.
     pub(crate) async fn finish(&mut self) -> io::Result<()> {
         self.stream.shutdown().await
-    }
-
-    /// Makes the close a reset.
-    pub(crate) fn reset_on_close(&self) -> io::Result<()> {
-        self.stream.set_zero_linger()
-    }
-
-    /// The local end's address.
-    pub(crate) fn local_addr(&self) -> io::Result<std::net::SocketAddr> {
-        self.stream.local_addr()
     }
 }
 

@@ -8,10 +8,11 @@ use ntlm_origin::{Kerberos, LoginPaths, Origin, OriginOptions, User};
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
-const SCHEMES: [Scheme; 4] = [
+const SCHEMES: [Scheme; 5] = [
     Scheme::Ntlm,
     Scheme::NegotiateBare,
     Scheme::Negotiate,
+    Scheme::NegotiateNamed,
     Scheme::NegotiateAfterKerberos,
 ];
 

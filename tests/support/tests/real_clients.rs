@@ -82,7 +82,12 @@ fn apache_knows_them() -> Outcome {
 #[tokio::test]
 async fn apache_knows_the_client_of_this_crate() -> Outcome {
     let apache = Apache::start(&[alice()])?;
-    for scheme in [Scheme::Ntlm, Scheme::NegotiateBare, Scheme::Negotiate] {
+    for scheme in [
+        Scheme::Ntlm,
+        Scheme::NegotiateBare,
+        Scheme::Negotiate,
+        Scheme::NegotiateNamed,
+    ] {
         let mut connection = Connection::open(apache.addr()).await?;
         let response = connection
             .login(scheme, "/private/whoami", &alice())

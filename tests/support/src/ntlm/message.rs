@@ -27,6 +27,8 @@ pub(super) mod av {
     pub(crate) const DNS_DOMAIN_NAME: u16 = 4;
     pub(crate) const FLAGS: u16 = 6;
     pub(crate) const TIMESTAMP: u16 = 7;
+    pub(crate) const TARGET_NAME: u16 = 9;
+    pub(crate) const CHANNEL_BINDINGS: u16 = 10;
     /// In `FLAGS`: the client's message carries an integrity code.
     pub(crate) const FLAG_HAS_MIC: u32 = 2;
 }
@@ -85,6 +87,33 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// Whom a server says in its challenge that it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServerNames {
+    /// Its NetBIOS domain; empty if it does not say.
+    pub domain: String,
+    /// Its NetBIOS name; empty if it does not say.
+    pub computer: String,
+}
+
+impl ServerNames {
+    /// Reads a challenge; `None` if it is none.
+    pub fn of(challenge: &[u8]) -> Option<Self> {
+        let target_info = Reader::new(challenge, 2)?.field(40)?;
+        let name = |id| {
+            let (units, _) = av_pair(target_info, id)
+                .unwrap_or_default()
+                .as_chunks::<2>();
+            let units: Vec<u16> = units.iter().copied().map(u16::from_le_bytes).collect();
+            String::from_utf16_lossy(&units)
+        };
+        Some(Self {
+            domain: name(av::DOMAIN_NAME),
+            computer: name(av::COMPUTER_NAME),
+        })
+    }
+}
+
 /// Puts a message together: a head of known length, then the payloads that its fields point to.
 pub(super) struct Writer {
     bytes: Vec<u8>,
@@ -121,17 +150,39 @@ impl Writer {
 }
 
 /// The value of one item of a list of (id, length, value).
-pub(super) fn av_pair(mut list: &[u8], wanted: u16) -> Option<&[u8]> {
-    loop {
-        let (id, rest) = list.split_first_chunk::<2>()?;
-        let (length, rest) = rest.split_first_chunk::<2>()?;
-        let (value, rest) = rest.split_at_checked(usize::from(u16::from_le_bytes(*length)))?;
-        match u16::from_le_bytes(*id) {
-            id if id == wanted => return Some(value),
-            av::END => return None,
-            _ => list = rest,
+pub(super) fn av_pair(list: &[u8], wanted: u16) -> Option<&[u8]> {
+    av_pairs(list)
+        .map_while(Result::ok)
+        .find(|(id, _)| *id == wanted)
+        .map(|(_, value)| value)
+}
+
+/// The list is cut short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct CutShort;
+
+/// The items of a list up to its end.
+pub(super) fn av_pairs(mut list: &[u8]) -> impl Iterator<Item = Result<(u16, &[u8]), CutShort>> {
+    let mut over = false;
+    std::iter::from_fn(move || {
+        if over {
+            return None;
         }
-    }
+        let mut item = || {
+            let (id, rest) = list.split_first_chunk::<2>()?;
+            let (length, rest) = rest.split_first_chunk::<2>()?;
+            let length = usize::from(u16::from_le_bytes(*length));
+            let (value, rest) = rest.split_at_checked(length)?;
+            list = rest;
+            Some((u16::from_le_bytes(*id), value))
+        };
+        let item = item();
+        over = item.is_none_or(|(id, _)| id == av::END);
+        match item {
+            Some((av::END, _)) => None,
+            item => Some(item.ok_or(CutShort)),
+        }
+    })
 }
 
 pub(super) fn push_av_pair(list: &mut Vec<u8>, id: u16, value: &[u8]) {

@@ -10,5 +10,5 @@ mod message;
 
 pub use acceptor::{Accepted, Challenged, Refusal, User, challenge};
 pub use crypto::SessionKeys;
-pub use initiator::{Authenticate, type1, type3};
-pub use message::is_message;
+pub use initiator::{Authenticate, Binding, type1, type3, type3_bound};
+pub use message::{ServerNames, is_message};

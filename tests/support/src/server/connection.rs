@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 
 use super::page::{Page, is_private};
 use super::{Live, LogEntry, LoginPaths};
-use crate::login::{Decision, Login};
+use crate::login::{Decision, Login, Realm};
 use crate::wire::{Framing, Headers, Wire, invalid};
 
 const MAX_FIELDS: usize = 256;
@@ -106,8 +106,10 @@ impl Connection {
         let wanted = shared.login == LoginPaths::Everything || is_private(&request.target);
         let caller = match decision {
             Decision::Continue(challenge) => Err(format!("WWW-Authenticate: {challenge}\r\n")),
-            Decision::Refused => Err(offers()),
-            Decision::AsBefore if wanted && self.login.identity().is_none() => Err(offers()),
+            Decision::Refused => Err(shared.realm.offers()),
+            Decision::AsBefore if wanted && self.login.identity().is_none() => {
+                Err(shared.realm.offers())
+            }
             Decision::AsBefore => Ok(Caller {
                 identity: self.login.identity().map(str::to_owned),
                 login_fields: String::new(),
@@ -160,15 +162,23 @@ impl Connection {
         }
         match page {
             Page::Early(status) => {
-                self.send(request, caller, Answer::with_status(status))
-                    .await?;
+                self.send(
+                    request,
+                    caller,
+                    Answer::with_status(status, &self.live.0.realm),
+                )
+                .await?;
                 while self.wire.body_piece(&mut request.body).await?.is_some() {}
                 Ok(request.next())
             }
             Page::EarlyClose(status) | Page::NoContinue(status) => {
                 request.last = true;
-                self.send(request, caller, Answer::with_status(status))
-                    .await
+                self.send(
+                    request,
+                    caller,
+                    Answer::with_status(status, &self.live.0.realm),
+                )
+                .await
             }
             Page::Drop => Ok(Next::Close),
             Page::Mirror => self.mirror(request, caller).await,
@@ -248,8 +258,12 @@ impl Connection {
                 .await
             }
             Page::Status(status) => {
-                self.send(request, caller, Answer::with_status(status))
-                    .await
+                self.send(
+                    request,
+                    caller,
+                    Answer::with_status(status, &self.live.0.realm),
+                )
+                .await
             }
             Page::Slow(delay) => match self.gone_within(delay).await {
                 true => Ok(Next::Close),
@@ -295,7 +309,14 @@ impl Connection {
                     .await?;
                 Ok(next)
             }
-            Page::Missing => self.send(request, caller, Answer::with_status(404)).await,
+            Page::Missing => {
+                self.send(
+                    request,
+                    caller,
+                    Answer::with_status(404, &self.live.0.realm),
+                )
+                .await
+            }
         }
     }
 
@@ -341,7 +362,13 @@ impl Connection {
 
     async fn upgrade(&mut self, request: &Request, caller: &Caller) -> io::Result<Next> {
         let Some(protocol) = request.headers.first("upgrade") else {
-            return self.send(request, caller, Answer::with_status(426)).await;
+            return self
+                .send(
+                    request,
+                    caller,
+                    Answer::with_status(426, &self.live.0.realm),
+                )
+                .await;
         };
         let head = format!(
             "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: {protocol}\r\n"
@@ -519,9 +546,9 @@ impl<'a> Answer<'a> {
     }
 
     /// An answer about nothing but its status.
-    fn with_status(status: u16) -> Self {
+    fn with_status(status: u16, realm: &Realm) -> Self {
         let fields = if status == 401 {
-            offers()
+            realm.offers()
         } else {
             String::new()
         };
@@ -531,10 +558,6 @@ impl<'a> Answer<'a> {
             body: reason(status).as_bytes(),
         }
     }
-}
-
-fn offers() -> String {
-    "WWW-Authenticate: Negotiate\r\nWWW-Authenticate: NTLM\r\n".into()
 }
 
 /// The letters of the alphabet, over and over, in pieces: what bodies consist of.

@@ -37,6 +37,8 @@ pub struct OriginOptions {
     pub login: LoginPaths,
     /// What is done with Kerberos' stand-in.
     pub kerberos: Kerberos,
+    /// The schemes that are offered and taken, of `Negotiate` and `NTLM`.
+    pub schemes: &'static [&'static str],
 }
 
 /// Which paths ask for a login. Credentials that come uncalled for are checked on every path.
@@ -60,6 +62,7 @@ impl Default for OriginOptions {
             ],
             login: LoginPaths::Private,
             kerberos: Kerberos::Declined,
+            schemes: &["Negotiate", "NTLM"],
         }
     }
 }
@@ -107,6 +110,7 @@ impl Origin {
                 domain: options.domain,
                 computer: options.name.clone(),
                 kerberos: options.kerberos,
+                schemes: options.schemes,
             },
             name: options.name,
             login: options.login,
