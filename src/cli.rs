@@ -61,6 +61,15 @@ pub enum Command {
     },
     /// `--demo`: a server with real NTLM and the front before it.
     Demo,
+    /// `--probe`: log in somewhere and say what is wrong there.
+    Probe {
+        /// The URL.
+        url: String,
+        /// `-u`, without a password.
+        user: Option<String>,
+        /// `--behind`, the URL of the server to compare with.
+        behind: Option<String>,
+    },
 }
 
 /// What holds for every command.
@@ -119,6 +128,12 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
         Command::Signal(control)
     } else if arguments.demo {
         Command::Demo
+    } else if let Some(url) = arguments.probe {
+        Command::Probe {
+            url,
+            user: arguments.user,
+            behind: arguments.behind,
+        }
     } else if let (Some(listen), Some(upstream)) = (arguments.listen, arguments.upstream) {
         Command::Simple {
             listen,
@@ -192,6 +207,19 @@ struct Arguments {
     /// start a server with real NTLM and a front before it, to try out
     #[arg(long, conflicts_with_all = ["test", "dump", "signal", "conf"])]
     demo: bool,
+    /// log in to a front or server, say leg by leg what happens and what is wrong; status 0 if nothing is
+    #[arg(
+        long,
+        value_name = "url",
+        conflicts_with_all = ["test", "dump", "signal", "conf", "demo", "listen"]
+    )]
+    probe: Option<String>,
+    /// the user to probe with (DOMAIN\name or name@domain); the password is asked for, or NTLMFRONT_PASSWORD
+    #[arg(short = 'u', value_name = "user", requires = "probe")]
+    user: Option<String>,
+    /// the server behind the front that is probed, to compare with
+    #[arg(long, value_name = "url", requires = "probe")]
+    behind: Option<String>,
 }
 
 fn control(word: &str) -> Result<Control, &'static str> {
@@ -338,6 +366,7 @@ Usage: ntlmfront [-?hvVtTq] [-s signal] [-p prefix]
                  [-e filename] [-c filename] [-g directives] [--io driver]
        ntlmfront --listen address --upstream url [--ntlm number]
        ntlmfront --demo
+       ntlmfront --probe url [-u user] [--behind url]
 
 Options:
 ";
@@ -415,6 +444,22 @@ mod tests {
             ),
             (&["-qsreopen"], Command::Signal(Control::Reopen)),
             (&["--demo"], Command::Demo),
+            (
+                &["--probe", "http://mail", "-u", "D\\a"],
+                Command::Probe {
+                    url: "http://mail".into(),
+                    user: Some("D\\a".into()),
+                    behind: None,
+                },
+            ),
+            (
+                &["--behind=https://b", "--probe=https://a"],
+                Command::Probe {
+                    url: "https://a".into(),
+                    user: None,
+                    behind: Some("https://b".into()),
+                },
+            ),
             (
                 &["--listen", "127.0.0.1:8080", "--upstream=http://10.0.0.1"],
                 Command::Simple {
@@ -516,6 +561,13 @@ mod tests {
             (
                 &["--listen", "80", "--upstream", "http://a", "--ntlm", "x"],
                 "invalid option: \"--ntlm x\"",
+            ),
+            (&["-u", "alice"], "option \"--probe\" is missing"),
+            (&["--behind", "http://a"], "option \"--probe\" is missing"),
+            (&["--probe"], "option \"--probe\" requires parameter"),
+            (
+                &["--probe", "http://a", "--demo"],
+                "options \"--probe\" and \"--demo\" exclude each other",
             ),
             (
                 &["--demo", "-c", "f"],

@@ -15,6 +15,7 @@ pub mod limit;
 pub mod net;
 pub mod observe;
 pub mod pin;
+pub mod probe;
 pub mod process;
 pub mod proxy;
 pub mod tls;

@@ -9,6 +9,7 @@ use ntlmfront::control::{self, Source};
 use ntlmfront::demo;
 use ntlmfront::observe::error_log::ErrorLog;
 use ntlmfront::observe::files::LogFiles;
+use ntlmfront::probe::{self, Target, password};
 use ntlmfront::process::{self, Io};
 
 fn main() -> ExitCode {
@@ -48,8 +49,43 @@ fn main() -> ExitCode {
                 return ExitCode::FAILURE;
             }
         }
+        Command::Probe { url, user, behind } => {
+            return match probe(&url, user.as_deref(), behind.as_deref()) {
+                Ok(true) => ExitCode::SUCCESS,
+                Ok(false) => ExitCode::FAILURE,
+                Err(error) => {
+                    eprintln!("ntlmfront: {error}");
+                    ExitCode::FAILURE
+                }
+            };
+        }
     }
     ExitCode::SUCCESS
+}
+
+/// `--probe`: whether nothing is wrong.
+fn probe(
+    url: &str,
+    user: Option<&str>,
+    behind: Option<&str>,
+) -> Result<bool, Box<dyn std::error::Error>> {
+    // It is not repeated: a password may be in it.
+    let target = |option, url| {
+        Target::parse(url).map_err(|error| format!("invalid URL of \"{option}\": {error}"))
+    };
+    let options = probe::Options {
+        target: target("--probe", url)?,
+        behind: behind.map(|url| target("--behind", url)).transpose()?,
+        user: match user {
+            None => None,
+            Some(name) => {
+                let mut user = password::user(name)?;
+                user.password = password::ask(name)?;
+                Some(user)
+            }
+        },
+    };
+    Ok(probe::run(&options, &mut std::io::stdout())?)
 }
 
 fn sources(options: &Options) -> config::Options {

@@ -104,8 +104,7 @@ fn verifier(
     match &settings.trusted {
         Some(path) => certificates::add_roots(&mut roots, path)?,
         None => {
-            let found = rustls_native_certs::load_native_certs();
-            roots.add_parsable_certificates(found.certs);
+            roots = system_roots();
             if roots.is_empty() {
                 return Err(
                     "the system trusts no certificate, and there is no \"proxy_ssl_trusted_certificate\""
@@ -120,6 +119,51 @@ fn verifier(
         builder = builder.with_crls(certificates::revocations(path)?);
     }
     builder.build().map_err(|error| error.to_string())
+}
+
+/// The certificates that the system trusts: those of `SSL_CERT_FILE` and `SSL_CERT_DIR` where these are set.
+fn system_roots() -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    roots
+}
+
+/// A client's settings that take any certificate, and offer these protocols (ALPN). [`judge`] says what others would have made of
+/// it.
+///
+/// # Errors
+/// rustls knows no version of TLS.
+pub fn trusting_anybody(protocols: &[&[u8]]) -> Result<Arc<ClientConfig>, rustls::Error> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let verifier = Verifier {
+        checked: None,
+        depth: 0,
+        provider: Arc::clone(&provider),
+    };
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_no_client_auth();
+    config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+    config.resumption = Resumption::disabled();
+    Ok(Arc::new(config))
+}
+
+/// Whether a client that trusts what this system trusts takes a chain, the server's own certificate first, for `name`.
+///
+/// # Errors
+/// Why not.
+pub fn judge(chain: &[CertificateDer<'_>], name: &ServerName<'_>) -> Result<(), rustls::Error> {
+    let Some((own, others)) = chain.split_first() else {
+        return Err(rustls::Error::NoCertificatesPresented);
+    };
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let verifier =
+        WebPkiServerVerifier::builder_with_provider(Arc::new(system_roots()), provider).build();
+    let verifier = verifier.map_err(|error| rustls::Error::General(error.to_string()))?;
+    let verified = verifier.verify_server_cert(own, others, name, &[], UnixTime::now());
+    verified.map(|_| ())
 }
 
 /// Verifies certificates, or takes all of them; that the server has the key to its own is checked in any case.

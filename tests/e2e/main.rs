@@ -31,6 +31,7 @@ mod logs;
 mod messages;
 mod old_clients;
 mod pins;
+mod probe;
 mod process;
 mod proxying;
 mod reloads;

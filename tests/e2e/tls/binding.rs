@@ -14,13 +14,18 @@ use crate::front::{Front, eventually};
 use crate::site::{alice, origins};
 
 /// `tests/clients/channel_binding_origin.py`
-struct Origin {
+pub(crate) struct Origin {
     child: Child,
-    addr: SocketAddr,
+    pub(crate) addr: SocketAddr,
 }
 
 impl Origin {
-    fn start(pki: &Pki, called: &str) -> Self {
+    pub(crate) fn start(pki: &Pki, called: &str) -> Self {
+        Self::start_that(pki, called, "accept")
+    }
+
+    /// One that takes no login that is bound to nothing: `require`. `accept` takes those of clients that say so.
+    pub(crate) fn start_that(pki: &Pki, called: &str, policy: &str) -> Self {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let python = std::env::var_os("NTLMFRONT_TEST_PYTHON");
         let python = python.unwrap_or_else(|| root.join(".venv/bin/python").into());
@@ -29,6 +34,7 @@ impl Origin {
             .arg(root.join("tests/clients/channel_binding_origin.py"))
             .arg(pki.path(&format!("{called}.pem")))
             .arg(pki.path(&format!("{called}.key")))
+            .arg(policy)
             .env("NTLM_USER_FILE", users)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

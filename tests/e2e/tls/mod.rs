@@ -1,9 +1,9 @@
 //! TLS towards clients: what is offered, who is shown what, and that nothing else changes.
 #![allow(clippy::unwrap_used)] // what fails in a helper fails its test
 
-mod binding;
+pub(crate) mod binding;
 mod client_certificates;
-mod pki;
+pub(crate) mod pki;
 mod servers;
 
 use std::io::{Read as _, Write as _};

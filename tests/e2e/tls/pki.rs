@@ -47,6 +47,12 @@ impl Pki {
         self.add_until(called, &["mail.test"], Some(end));
     }
 
+    /// Makes one for `mail.test` that ended yesterday.
+    pub(crate) fn add_expired(&mut self, called: &str) {
+        let end = SystemTime::now() - Duration::from_secs(86_400);
+        self.add_until(called, &["mail.test"], Some(end));
+    }
+
     fn add_until(&mut self, called: &str, names: &[&str], end: Option<SystemTime>) {
         let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
         let mut params = CertificateParams::new(names).expect("names");

@@ -99,6 +99,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> io::Result<Response> {
+        self.send_request(method, target, headers, body).await?;
+        self.response(method).await
+    }
+
+    /// Sends a request, with the same fields added.
+    pub async fn send_request(
+        &mut self,
+        method: &str,
+        target: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> io::Result<()> {
         let has = |name: &str| {
             headers
                 .iter()
@@ -116,8 +128,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             bytes += &format!("Content-Length: {}\r\n", body.len());
         }
         bytes += "\r\n";
-        self.send(&[bytes.as_bytes(), body].concat()).await?;
-        self.response(method).await
+        self.send(&[bytes.as_bytes(), body].concat()).await
     }
 
     /// Sends bytes as they are.

@@ -1,0 +1,149 @@
+//! HTTP/2: preferred, alone, and given up by the server.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::TlsAcceptor;
+
+use super::parts::{Nginx, Probe};
+use super::{BOTH, LOGS_IN, origin};
+use crate::tls::pki::Pki;
+
+const PREFERRED: &str =
+    "clients that can speak HTTP/2 are made to, and Windows authentication does not exist in it.";
+
+#[test]
+fn a_front_that_prefers_it() {
+    let pki = Pki::new();
+    let origin = origin("A", BOTH);
+    let nginx = Nginx::start(&format!(
+        "server {{ listen ADDR ssl http2; {} location / {{ proxy_pass http://{}; proxy_http_version 1.1; proxy_set_header Connection \"\"; }} }}",
+        pki.directives("mail"),
+        origin.addr(),
+    ));
+    // The certificate is for the name.
+    let problems = [
+        PREFERRED,
+        "the certificate is for another name.",
+        "the login is not kept on one connection: ",
+    ];
+    let url = format!("https://{}/", nginx.addr);
+    let probe = Probe::new(&url).trusting(&pki.path("mail.pem"));
+    let probed = probe.alice().finds(&problems);
+    let line = "http/2      chosen, and answered 401\n";
+    assert!(probed.text.contains(line), "{}", probed.text);
+}
+
+/// A TLS server: HTTP/2 by `h2`, and HTTP/1.1 as a server that has none of it says it.
+struct Server {
+    addr: SocketAddr,
+    // Ends the thread.
+    _stop: tokio::sync::oneshot::Sender<()>,
+}
+
+impl Server {
+    /// Offers `protocols`; over HTTP/2 it answers 401, or asks for HTTP/1.1, and HTTP/1.1 goes to `origin`.
+    fn start(pki: &Pki, protocols: &[&[u8]], steps_back: bool, origin: SocketAddr) -> Self {
+        let chain = CertificateDer::pem_file_iter(pki.path("mail.pem")).unwrap();
+        let chain = chain.map(|der| der.unwrap()).collect();
+        let key = PrivateKeyDer::from_pem_file(pki.path("mail.key")).unwrap();
+        let mut config = rustls::ServerConfig::builder()
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .unwrap();
+        config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let addr = listener.local_addr().unwrap();
+        let (stop, stopped) = tokio::sync::oneshot::channel();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            runtime.block_on(async move {
+                let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+                let acceptor = TlsAcceptor::from(Arc::new(config));
+                let accept = async {
+                    loop {
+                        let (socket, _) = listener.accept().await.unwrap();
+                        let acceptor = acceptor.clone();
+                        tokio::spawn(async move {
+                            let Ok(mut stream) = acceptor.accept(socket).await else {
+                                return;
+                            };
+                            if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+                                answer(stream, steps_back).await;
+                            } else if let Ok(mut behind) =
+                                tokio::net::TcpStream::connect(origin).await
+                            {
+                                let _ =
+                                    tokio::io::copy_bidirectional(&mut stream, &mut behind).await;
+                            }
+                        });
+                    }
+                };
+                tokio::select! {
+                    () = accept => {}
+                    _ = stopped => {}
+                }
+            });
+        });
+        Self { addr, _stop: stop }
+    }
+}
+
+async fn answer(stream: tokio_rustls::server::TlsStream<tokio::net::TcpStream>, steps_back: bool) {
+    let Ok(mut connection) = h2::server::handshake(stream).await else {
+        return;
+    };
+    while let Some(Ok((_, mut respond))) = connection.accept().await {
+        if steps_back {
+            respond.send_reset(h2::Reason::HTTP_1_1_REQUIRED);
+            continue;
+        }
+        let response = http::Response::builder()
+            .status(401)
+            .header("www-authenticate", "NTLM")
+            .body(())
+            .unwrap();
+        let _ = respond.send_response(response, true);
+    }
+}
+
+#[test]
+fn a_server_that_speaks_nothing_else() {
+    let pki = Pki::new();
+    let origin = origin("A", BOTH);
+    let server = Server::start(&pki, &[b"h2"], false, origin.addr());
+    let url = format!("https://{}/", server.addr);
+    let probe = Probe::new(&url).trusting(&pki.path("mail.pem"));
+    let alone = "only HTTP/2 is spoken here, and Windows authentication does not exist in it.";
+    probe.alice().finds(&[PREFERRED, alone]);
+}
+
+/// As IIS does where it is asked to log people in.
+#[test]
+fn a_server_that_steps_back_to_http_1_1_succeeds() {
+    let pki = Pki::new();
+    let origin = origin("A", BOTH);
+    for (steps_back, line) in [
+        (
+            true,
+            "http/2      chosen, and answered that HTTP/1.1 is required\n",
+        ),
+        (false, "http/2      chosen, and answered 401\n"),
+    ] {
+        let protocols: &[&[u8]] = &[b"h2", b"http/1.1"];
+        let server = Server::start(&pki, protocols, steps_back, origin.addr());
+        let url = format!("https://{}/", server.addr);
+        let probe = Probe::new(&url).trusting(&pki.path("mail.pem")).alice();
+        let probed = match steps_back {
+            true => probe.succeeds(LOGS_IN),
+            false => probe.finds(&[PREFERRED]),
+        };
+        assert!(probed.text.contains(line), "{}", probed.text);
+    }
+}
