@@ -590,6 +590,7 @@ mod tests {
             "  -p prefix         : set prefix path (default: /usr/local/ntlmfront/)",
             "  --io driver       : what to wait with: uring, epoll, or auto for the first that the kernel allows (default: auto)",
             "  --listen address  : without a configuration file: accept clients here ([addr:]port)",
+            "  --probe url       : log in to a front or server, say leg by leg what happens and what is wrong; status 0 if nothing is",
         ] {
             assert!(
                 help.lines().any(|printed| printed == line),

@@ -1,7 +1,7 @@
 //! `--probe`: a login with a real NTLM handshake through any front or server, leg by leg, and what is wrong with it.
 //!
-//! [`run`] goes from what needs no password to what does: `look` connects, `legs` ask for challenges and log in, `refusal` finds out
-//! why a login was not taken, `session` looks at one that was. Each thing found is a `finding`, which `words` says to an
+//! [`run`] goes from what needs no password to what does: `look` connects, `legs` ask for challenges and log in, `refusal` finds
+//! out why a login was not taken, `session` looks at one that was. Each thing found is a `finding`, which `words` says to an
 //! administrator. NTLM is that of `ntlm_origin`, the client's side.
 #![forbid(unsafe_code)]
 

@@ -1,7 +1,8 @@
 //! NTLM version 2 as \[MS-NLMP\] describes it, both sides, with nothing that HTTP does not need.
 //!
 //! Why not a ready library: a server is wanted that checks the proof of clients which send no integrity code (curl),
-//! takes their 32-byte first message, and adds little to a production binary, which links this crate for its demo.
+//! takes their 32-byte first message, and adds little to a production binary, which links this crate for its demo and its
+//! probe.
 
 mod acceptor;
 mod crypto;
