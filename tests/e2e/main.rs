@@ -4,6 +4,7 @@
 mod crowd;
 #[allow(dead_code)] // each group of tests uses its own part
 mod front;
+mod nginx;
 #[allow(dead_code)]
 mod peer;
 #[path = "../plan/mod.rs"]

@@ -2,9 +2,10 @@
 
 use std::net::TcpListener;
 
-use super::parts::{Nginx, Probe, Scripted};
+use super::parts::{Probe, Scripted};
 use super::{BOTH, NEGOTIATE, NTLM, front, origin};
 use crate::front::Front;
+use crate::nginx::Nginx;
 use crate::tls::binding;
 use crate::tls::pki::Pki;
 
@@ -119,12 +120,7 @@ fn another_certificate_than_the_server_s() {
     let ca = pki.path("inside.pem");
     for policy in ["accept", "require"] {
         let origin = binding::Origin::start_that(&pki, "mail", policy);
-        let front = Front::start(&format!(
-            "upstream mail {{ server {}; ntlm; }}
-             server {{ listen 127.0.0.1:0 ssl; server_name mail.test; {} location / {{ proxy_pass https://mail; }} }}",
-            origin.addr,
-            pki.directives("inside"),
-        ));
+        let front = Front::start(&binding::configuration(&pki, "inside", origin.addr, ""));
         let probe = || {
             let url = format!("https://{}/", front.addr(0));
             Probe::new(&url).trusting(&ca)

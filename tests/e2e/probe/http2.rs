@@ -5,11 +5,15 @@ use std::sync::Arc;
 
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
-use super::parts::{Nginx, Probe};
+use super::parts::Probe;
 use super::{BOTH, LOGS_IN, origin};
+use crate::nginx::Nginx;
 use crate::tls::pki::Pki;
+use crate::tls::serving::Serving;
 
 const PREFERRED: &str =
     "clients that can speak HTTP/2 are made to, and Windows authentication does not exist in it.";
@@ -36,66 +40,33 @@ fn a_front_that_prefers_it() {
     assert!(probed.text.contains(line), "{}", probed.text);
 }
 
-/// A TLS server: HTTP/2 by `h2`, and HTTP/1.1 as a server that has none of it says it.
-struct Server {
-    addr: SocketAddr,
-    // Ends the thread.
-    _stop: tokio::sync::oneshot::Sender<()>,
+/// A TLS server that offers `protocols`: over HTTP/2 it answers 401, or asks for HTTP/1.1, and HTTP/1.1 goes to `origin`.
+fn server(pki: &Pki, protocols: &[&[u8]], steps_back: bool, origin: SocketAddr) -> Serving {
+    let chain = CertificateDer::pem_file_iter(pki.path("mail.pem")).unwrap();
+    let chain = chain.map(|der| der.unwrap()).collect();
+    let key = PrivateKeyDer::from_pem_file(pki.path("mail.key")).unwrap();
+    let mut config = rustls::ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .unwrap();
+    config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    Serving::start(move |socket| {
+        let acceptor = acceptor.clone();
+        async move {
+            let Ok(mut stream) = acceptor.accept(socket).await else {
+                return;
+            };
+            if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+                answer(stream, steps_back).await;
+            } else if let Ok(mut behind) = TcpStream::connect(origin).await {
+                let _ = tokio::io::copy_bidirectional(&mut stream, &mut behind).await;
+            }
+        }
+    })
 }
 
-impl Server {
-    /// Offers `protocols`; over HTTP/2 it answers 401, or asks for HTTP/1.1, and HTTP/1.1 goes to `origin`.
-    fn start(pki: &Pki, protocols: &[&[u8]], steps_back: bool, origin: SocketAddr) -> Self {
-        let chain = CertificateDer::pem_file_iter(pki.path("mail.pem")).unwrap();
-        let chain = chain.map(|der| der.unwrap()).collect();
-        let key = PrivateKeyDer::from_pem_file(pki.path("mail.key")).unwrap();
-        let mut config = rustls::ServerConfig::builder()
-            .with_no_client_auth()
-            .with_single_cert(chain, key)
-            .unwrap();
-        config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.set_nonblocking(true).unwrap();
-        let addr = listener.local_addr().unwrap();
-        let (stop, stopped) = tokio::sync::oneshot::channel();
-        std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .unwrap();
-            runtime.block_on(async move {
-                let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-                let acceptor = TlsAcceptor::from(Arc::new(config));
-                let accept = async {
-                    loop {
-                        let (socket, _) = listener.accept().await.unwrap();
-                        let acceptor = acceptor.clone();
-                        tokio::spawn(async move {
-                            let Ok(mut stream) = acceptor.accept(socket).await else {
-                                return;
-                            };
-                            if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-                                answer(stream, steps_back).await;
-                            } else if let Ok(mut behind) =
-                                tokio::net::TcpStream::connect(origin).await
-                            {
-                                let _ =
-                                    tokio::io::copy_bidirectional(&mut stream, &mut behind).await;
-                            }
-                        });
-                    }
-                };
-                tokio::select! {
-                    () = accept => {}
-                    _ = stopped => {}
-                }
-            });
-        });
-        Self { addr, _stop: stop }
-    }
-}
-
-async fn answer(stream: tokio_rustls::server::TlsStream<tokio::net::TcpStream>, steps_back: bool) {
+async fn answer(stream: TlsStream<TcpStream>, steps_back: bool) {
     let Ok(mut connection) = h2::server::handshake(stream).await else {
         return;
     };
@@ -117,7 +88,7 @@ async fn answer(stream: tokio_rustls::server::TlsStream<tokio::net::TcpStream>, 
 fn a_server_that_speaks_nothing_else() {
     let pki = Pki::new();
     let origin = origin("A", BOTH);
-    let server = Server::start(&pki, &[b"h2"], false, origin.addr());
+    let server = server(&pki, &[b"h2"], false, origin.addr());
     let url = format!("https://{}/", server.addr);
     let probe = Probe::new(&url).trusting(&pki.path("mail.pem"));
     let alone = "only HTTP/2 is spoken here, and Windows authentication does not exist in it.";
@@ -137,7 +108,7 @@ fn a_server_that_steps_back_to_http_1_1_succeeds() {
         (false, "http/2      chosen, and answered 401\n"),
     ] {
         let protocols: &[&[u8]] = &[b"h2", b"http/1.1"];
-        let server = Server::start(&pki, protocols, steps_back, origin.addr());
+        let server = server(&pki, protocols, steps_back, origin.addr());
         let url = format!("https://{}/", server.addr);
         let probe = Probe::new(&url).trusting(&pki.path("mail.pem")).alice();
         let probed = match steps_back {

@@ -129,12 +129,7 @@ fn a_login_is_bound_to_the_certificate_that_is_shown() {
     let pki = Pki::new();
     for policy in ["accept", "require"] {
         let origin = binding::Origin::start_that(&pki, "mail", policy);
-        let front = Front::start(&format!(
-            "upstream mail {{ server {}; ntlm; }}
-             server {{ listen 127.0.0.1:0 ssl; server_name mail.test; {} location / {{ proxy_pass https://mail; }} }}",
-            origin.addr,
-            pki.directives("mail"),
-        ));
+        let front = Front::start(&binding::configuration(&pki, "mail", origin.addr, ""));
         for addr in [origin.addr, front.addr(0)] {
             let url = format!("https://{addr}/");
             let probe = Probe::new(&url).trusting(&pki.path("mail.pem"));

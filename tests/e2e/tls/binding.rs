@@ -58,7 +58,8 @@ impl Drop for Origin {
     }
 }
 
-fn configuration(pki: &Pki, shows: &str, server: SocketAddr, more: &str) -> String {
+/// A front with TLS on both legs that shows the certificate called `shows`.
+pub(crate) fn configuration(pki: &Pki, shows: &str, server: SocketAddr, more: &str) -> String {
     format!(
         "upstream mail {{ server {server}; ntlm; }}
          server {{ listen 127.0.0.1:0 ssl; server_name mail.test; {} {more} location / {{ proxy_pass https://mail; }} }}",

@@ -1,11 +1,12 @@
 //! Certificates that clients show.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::process::{Child, Command, Stdio};
+use std::net::SocketAddr;
+use std::process::{Command, Stdio};
 
 use rustls::version::{TLS12, TLS13};
 
-use crate::front::{Front, command, eventually};
+use crate::front::{Front, command};
+use crate::nginx::Nginx;
 use crate::peer::Peer;
 
 use super::pki::{Pki, address};
@@ -182,68 +183,6 @@ fn the_host_has_to_be_of_the_server_that_was_negotiated() {
     assert!(log.contains(expected), "{log}");
 }
 
-/// nginx with the same server.
-struct Nginx {
-    process: Child,
-    addr: SocketAddr,
-    _home: tempfile::TempDir,
-}
-
-impl Nginx {
-    fn start(server: &str) -> Self {
-        (0..5)
-            .find_map(|_| Self::attempt(server))
-            .expect("nginx starts")
-    }
-
-    /// Another process may take the port between looking and binding.
-    fn attempt(server: &str) -> Option<Self> {
-        let home = tempfile::tempdir().expect("a temporary directory");
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-        let addr = listener.local_addr().expect("its address");
-        drop(listener);
-        let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-            .iter()
-            .map(|name| format!("{name}_temp_path {name}; "))
-            .collect();
-        let text = format!(
-            "daemon off; master_process off; pid nginx.pid; error_log error.log; events {{}}
-             http {{ access_log off; {temporary} server {{ listen {addr} ssl; {server} }} }}"
-        );
-        let file = home.path().join("nginx.conf");
-        std::fs::write(&file, text).expect("the configuration");
-        let mut process = Command::new("/usr/sbin/nginx")
-            .args(["-e", "error.log", "-p"])
-            .arg(home.path())
-            .arg("-c")
-            .arg(&file)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("it is there: tools/test installs it");
-        let serves = eventually("nginx serves or ends", || {
-            if process.try_wait().expect("a child").is_some() {
-                return Some(false);
-            }
-            std::net::TcpStream::connect(addr).is_ok().then_some(true)
-        });
-        serves.then_some(Self {
-            process,
-            addr,
-            _home: home,
-        })
-    }
-}
-
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        // One process (`master_process off`).
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
 /// What curl gets with somebody's certificate.
 fn curl(pki: &Pki, addr: SocketAddr, who: &str, arguments: &[&str]) -> String {
     let mut command = Command::new("curl");
@@ -319,7 +258,7 @@ fn variables_are_nginx_s() {
             rules
         );
         let front = Front::start(&format!("server {{ listen 127.0.0.1:0 ssl; {server} }}"));
-        let nginx = Nginx::start(&server);
+        let nginx = Nginx::start(&format!("server {{ listen ADDR ssl; {server} }}"));
         for who in PEOPLE {
             for arguments in [&["--tlsv1.3"][..], &["--tls-max", "1.2"]] {
                 let [ours, theirs] =

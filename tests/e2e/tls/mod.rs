@@ -5,6 +5,7 @@ pub(crate) mod binding;
 mod client_certificates;
 pub(crate) mod pki;
 mod servers;
+pub(crate) mod serving;
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;

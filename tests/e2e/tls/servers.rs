@@ -14,6 +14,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::all_log_in;
 use super::pki::Pki;
+use super::serving::Serving;
 use crate::front::{Front, eventually};
 use crate::peer::{Peer, Server, alphabet, assert_same, numbered};
 use crate::site::origins;
@@ -32,8 +33,7 @@ pub(super) struct Terminator {
     pub(super) addr: SocketAddr,
     agreed: Arc<Mutex<Vec<Agreed>>>,
     failed: Arc<AtomicUsize>,
-    // Ends the thread.
-    _stop: tokio::sync::oneshot::Sender<()>,
+    _serving: Serving,
 }
 
 impl Terminator {
@@ -58,42 +58,22 @@ impl Terminator {
             }
         };
         let config = builder.with_single_cert(read(called), key).unwrap();
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.set_nonblocking(true).unwrap();
-        let addr = listener.local_addr().unwrap();
-        let (stop, stopped) = tokio::sync::oneshot::channel();
-        let (agreed, failed) = (Arc::default(), Arc::default());
-        let terminator = Self {
-            addr,
-            agreed: Arc::clone(&agreed),
-            failed: Arc::clone(&failed),
-            _stop: stop,
-        };
-        std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .unwrap();
-            runtime.block_on(async move {
-                let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-                let acceptor = TlsAcceptor::from(Arc::new(config));
-                let accept = async {
-                    loop {
-                        let (socket, _) = listener.accept().await.unwrap();
-                        let (acceptor, agreed, failed) =
-                            (acceptor.clone(), Arc::clone(&agreed), Arc::clone(&failed));
-                        tokio::spawn(async move {
-                            let _ = serve(socket, &acceptor, &agreed, &failed, to).await;
-                        });
-                    }
-                };
-                tokio::select! {
-                    () = accept => {}
-                    _ = stopped => {}
-                }
-            });
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let agreed: Arc<Mutex<Vec<Agreed>>> = Arc::default();
+        let failed: Arc<AtomicUsize> = Arc::default();
+        let notes = (Arc::clone(&agreed), Arc::clone(&failed));
+        let serving = Serving::start(move |socket| {
+            let ((agreed, failed), acceptor) = (notes.clone(), acceptor.clone());
+            async move {
+                let _ = serve(socket, &acceptor, &agreed, &failed, to).await;
+            }
         });
-        terminator
+        Self {
+            addr: serving.addr,
+            agreed,
+            failed,
+            _serving: serving,
+        }
     }
 
     fn agreed(&self) -> Vec<Agreed> {
