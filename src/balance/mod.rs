@@ -87,6 +87,34 @@ impl Default for Peer {
     }
 }
 
+/// Whether requests are sent to a peer, and if not, why. In the order of what is worse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Availability {
+    /// They are.
+    Up,
+    /// `max_conns` are in use.
+    Full,
+    /// It failed `max_fails` times and has not succeeded since: it is tried once in `fail_timeout`.
+    Failed,
+    /// `down`
+    Down,
+}
+
+impl Availability {
+    /// Every value, in the order of the variants.
+    pub const ALL: [Self; 4] = [Self::Up, Self::Full, Self::Failed, Self::Down];
+
+    /// The word for labels.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Full => "full",
+            Self::Failed => "failed",
+            Self::Down => "down",
+        }
+    }
+}
+
 /// Index of a peer in the list that the balancer was made from.
 pub type PeerIndex = usize;
 
@@ -189,6 +217,12 @@ impl Balancer {
         self.peers
             .get_mut(peer)
             .is_some_and(|state| state.failed(now))
+    }
+
+    /// What is known of a peer.
+    pub fn availability(&self, peer: PeerIndex) -> Availability {
+        let state = self.peers.get(peer);
+        state.map_or(Availability::Down, PeerState::availability)
     }
 
     fn pick_primary(

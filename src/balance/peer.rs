@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Peer, PeerIndex, Question};
+use super::{Availability, Peer, PeerIndex, Question};
 
 #[derive(Debug)]
 pub(super) struct PeerState {
@@ -35,12 +35,29 @@ impl PeerState {
     }
 
     pub(super) fn is_available(&self, now: Instant) -> bool {
-        let peer = &self.peer;
-        let failed = peer.max_fails > 0
-            && self.fails >= peer.max_fails
-            && !self.was_unchecked_for_fail_timeout(now);
-        let full = peer.max_conns > 0 && self.connections >= peer.max_conns;
-        !peer.down && !failed && !full
+        let failed = self.has_failed() && !self.was_unchecked_for_fail_timeout(now);
+        !self.peer.down && !failed && !self.is_full()
+    }
+
+    /// What is known of it. One that failed too often is one that failed until a request to it succeeds.
+    pub(super) fn availability(&self) -> Availability {
+        if self.peer.down {
+            Availability::Down
+        } else if self.has_failed() {
+            Availability::Failed
+        } else if self.is_full() {
+            Availability::Full
+        } else {
+            Availability::Up
+        }
+    }
+
+    fn has_failed(&self) -> bool {
+        self.peer.max_fails > 0 && self.fails >= self.peer.max_fails
+    }
+
+    fn is_full(&self) -> bool {
+        self.peer.max_conns > 0 && self.connections >= self.peer.max_conns
     }
 
     /// A request is going to be sent to it. If it has failed too often, that request is the trial, and no other

@@ -237,6 +237,27 @@ fn fails_are_counted_within_fail_timeout() {
 }
 
 #[test]
+fn what_is_known_of_a_server() {
+    let start = Instant::now();
+    let mut servers = peers(&[1, 1, 1]);
+    servers[1].down = true;
+    servers[2].max_conns = 1;
+    let mut balancer = Balancer::new(Method::RoundRobin, servers);
+    balancer.opened(2);
+    let known = |balancer: &Balancer| [0, 1, 2, 3].map(|peer| balancer.availability(peer));
+    use Availability::*;
+    assert_eq!(known(&balancer), [Up, Down, Full, Down]);
+    balancer.closed(2);
+    balancer.failed(0, start);
+    assert_eq!(known(&balancer), [Failed, Down, Up, Down]);
+    // Its time is over, and so it is tried; what is known is what came of it last.
+    assert_eq!(pick(&mut balancer, &[2], start + seconds(11)), Some(0));
+    assert_eq!(balancer.availability(0), Failed);
+    balancer.succeeded(0);
+    assert_eq!(balancer.availability(0), Up);
+}
+
+#[test]
 fn an_only_server_never_becomes_unavailable() {
     let now = Instant::now();
     let mut balancer = Balancer::new(Method::RoundRobin, peers(&[1]));

@@ -333,6 +333,8 @@ pub enum Action {
     Proxy(ProxyPass),
     /// `stub_status`
     StubStatus,
+    /// `metrics`
+    Metrics,
 }
 
 /// `return code [text | URL]` or `return URL`.

@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::config::model::{Action, ChannelBinding, Level, PassTarget, PeerAddress, ServerIndex};
 use crate::observe::cause::Cause;
 use crate::observe::error_log::ErrorLog;
+use crate::observe::figures::{Binding, BindingState, Figures};
 use crate::proxy::Deployment;
 use crate::tls::{GroupTls, ServerTls, Shown, shown_by};
 
@@ -71,6 +72,9 @@ pub(super) struct Bindings {
     told: HashSet<String>,
     /// Some server could not be asked.
     incomplete: bool,
+    /// What came of each comparison, and how many came to be different since that was shown.
+    found: Vec<Binding>,
+    mismatches: u64,
     /// Certificates by their hash and the days for which was warned.
     warned: HashSet<(Vec<u8>, i64)>,
 }
@@ -98,26 +102,35 @@ impl Bindings {
         let mut result = Ok(());
         let mut told = HashSet::new();
         self.incomplete = false;
+        self.found.clear();
         for pair in pairs(what) {
             for shown in &pair.shown {
                 self.warn_of_end(shown, &format!("of \"{}\"", pair.server), &mut report);
             }
             for (peer, state, theirs) in pair.compare().await {
-                if let Some(theirs) = theirs {
-                    self.warn_of_end(&theirs, &format!("of server {peer}"), &mut report);
+                if let Some(theirs) = &theirs {
+                    self.warn_of_end(theirs, &format!("of server {peer}"), &mut report);
                 }
                 self.incomplete |= matches!(state, State::Unknown(_));
+                self.found.push(pair.binding(&peer, &state, theirs));
                 let (level, message) = pair.told(&peer, &state);
                 if pair.required && matches!(state, State::Different(_)) {
                     result = Err(Mismatch(message.clone()));
                 }
                 if told.insert(message.clone()) && !self.told.contains(&message) {
+                    self.mismatches += u64::from(matches!(state, State::Different(_)));
                     report.push((level, message));
                 }
             }
         }
         self.told = told;
         (report, result)
+    }
+
+    /// Has the status pages show what came of the comparisons.
+    pub(super) fn show(&mut self, figures: &Figures) {
+        figures.bindings.store(Arc::new(self.found.clone()));
+        figures.mismatches.add(std::mem::take(&mut self.mismatches));
     }
 
     /// Whether some server could not be asked.
@@ -188,6 +201,23 @@ impl Pair {
             found.push((name.clone(), state, theirs));
         }
         found
+    }
+
+    /// What the status pages show of a comparison.
+    fn binding(&self, peer: &str, state: &State, theirs: Option<Shown>) -> Binding {
+        let (state, reason) = match state {
+            State::Same => (BindingState::Same, ""),
+            State::Different(why) => (BindingState::Different, why.as_str()),
+            State::Unknown(why) => (BindingState::Unknown, why.as_str()),
+        };
+        Binding {
+            server: self.server.clone(),
+            upstream: self.group.clone(),
+            peer: peer.to_owned(),
+            state,
+            reason: reason.to_owned(),
+            shown: theirs.map(|theirs| (theirs.subject, theirs.expires)),
+        }
     }
 
     fn told(&self, peer: &str, state: &State) -> (Level, String) {

@@ -21,6 +21,7 @@ use crate::config::{self, Config, System};
 use crate::net::{Bound, Driver};
 use crate::observe::cause::Cause;
 use crate::observe::error_log::ErrorLog;
+use crate::observe::figures::{Certificate, Figures};
 use crate::observe::files::{LogFile, LogFiles};
 use crate::process::{
     Identity, Io, PidFile, PidFileError, Ready, allowed_cores, check_ring, core_count, daemonize,
@@ -252,6 +253,7 @@ impl Control {
                 if daemon {
                     send_stderr_to(&deployment, &mut logs, &main_log);
                 }
+                show(workers.figures(), &deployment, &logs);
                 Ok(Self {
                     source,
                     logs,
@@ -309,14 +311,20 @@ impl Control {
                 }
                 _ = signals.hup.recv() => {
                     self.received("1 (SIGHUP) received, reconfiguring");
-                    match self.reload().await {
+                    let problem = match self.reload().await {
                         Ok(()) => {
                             self.main_log.note(Level::Notice, format_args!("reconfigured"));
                             compare_at = Instant::now();
+                            None
                         }
-                        Err(error) => self.main_log.note(Level::Emerg, format_args!("{error}")),
-                    }
+                        Err(error) => {
+                            self.main_log.note(Level::Emerg, format_args!("{error}"));
+                            Some(error.to_string())
+                        }
+                    };
                     self.logs.close_unused();
+                    self.workers.figures().reloaded(problem);
+                    show(self.workers.figures(), &self.deployment, &self.logs);
                 }
                 _ = signals.usr1.recv() => self.reopen(),
                 _ = signals.usr2.recv() => self.upgrade(),
@@ -368,15 +376,20 @@ impl Control {
                 }
             }
         }
+        if renewed {
+            show(self.workers.figures(), &self.deployment, &self.logs);
+        }
         renewed
     }
 
     /// Compares the certificates of the front and of the servers behind it, beside everything else.
     fn compare(&self, mut bindings: Bindings) -> JoinHandle<Bindings> {
         let (deployment, log) = (Arc::clone(&self.deployment), Arc::clone(&self.main_log));
+        let figures = Arc::clone(self.workers.figures());
         tokio::spawn(async move {
             let (report, _) = bindings.check(&Compared::from(&*deployment)).await;
             binding::note(&report, &log);
+            bindings.show(&figures);
             bindings
         })
     }
@@ -553,6 +566,21 @@ impl Control {
         }
         self.stop().await;
     }
+}
+
+/// Has the status pages show what is in force.
+fn show(figures: &Figures, deployment: &Deployment, logs: &LogFiles) {
+    let servers = deployment.config.http.servers.iter().zip(&deployment.tls);
+    let shown = servers.flat_map(|(server, tls)| {
+        let shown = tls.iter().flat_map(|tls| tls.shown());
+        shown.map(|shown| Certificate {
+            server: server.name.clone(),
+            subject: shown.subject,
+            expires: shown.expires,
+        })
+    });
+    figures.certificates.store(Arc::new(shown.collect()));
+    figures.logs.store(Arc::new(logs.all()));
 }
 
 fn remove(pid_file: Option<PidFile>, log: &ErrorLog) {

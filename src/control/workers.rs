@@ -10,7 +10,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::net::{Bound, Driver};
 use crate::observe::cause::Cause;
-use crate::observe::counters::Counters;
+use crate::observe::figures::Figures;
 use crate::process::pin_to_core;
 use crate::proxy::{self, Command, Deployment, Setup};
 
@@ -19,6 +19,7 @@ use super::{StartError, emerg};
 /// All workers of the process.
 pub(super) struct Workers {
     workers: Vec<Worker>,
+    figures: Arc<Figures>,
     /// They report here when they end, in whatever way.
     ended: UnboundedReceiver<Ended>,
 }
@@ -44,7 +45,7 @@ impl Workers {
         deployment: &Arc<Deployment>,
         bound: &[(u64, Arc<Bound>)],
     ) -> Result<Self, StartError> {
-        let counters: Vec<Arc<Counters>> = (0..count).map(|_| Arc::default()).collect();
+        let figures = Arc::new(Figures::new(count, driver));
         let (report, mut ended) = unbounded_channel();
         let (ready, all_ready) = mpsc::channel();
         let mut workers = Vec::with_capacity(count);
@@ -56,7 +57,7 @@ impl Workers {
                 workers: count,
                 deployment: Arc::clone(deployment),
                 bound: bound.to_vec(),
-                counters: counters.clone(),
+                figures: Arc::clone(&figures),
                 driver,
                 commands: receiver,
                 ready: Box::new(move || {
@@ -80,7 +81,16 @@ impl Workers {
                 return Err(emerg(format_args!("worker failed to start ({problem})")));
             }
         }
-        Ok(Self { workers, ended })
+        Ok(Self {
+            workers,
+            figures,
+            ended,
+        })
+    }
+
+    /// What the process shows of itself.
+    pub(super) fn figures(&self) -> &Arc<Figures> {
+        &self.figures
     }
 
     /// How many there are.

@@ -21,7 +21,9 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use slab::Slab;
 
 use super::driver::Driver;
+use super::pipe;
 use super::reactor::Reactor;
+use super::usage::Usage;
 
 /// Tasks polled in one turn at the most, unless more were ready at its beginning: what is ready in the kernel gets its turn
 /// although tasks wake each other for ever.
@@ -55,8 +57,9 @@ struct Runtime {
     turn_bytes: Cell<usize>,
     timers: RefCell<BTreeMap<(Instant, u64), Waker>>,
     timers_made: Cell<u64>,
-    /// When this turn began.
+    /// When this turn began, and how many there were.
     now: Cell<Instant>,
+    turns: Cell<u64>,
     /// Connections that are closed but for their last bytes.
     closing: Cell<usize>,
     /// Tasks are being dropped: no other may begin.
@@ -127,6 +130,18 @@ pub fn now() -> Instant {
 /// Connections of this worker that are closed but for their last bytes, which their peers have no room for.
 pub fn closing() -> usize {
     runtime(|runtime| runtime.closing.get()).unwrap_or_default()
+}
+
+/// What this worker's runtime and its driver use.
+pub fn usage() -> Usage {
+    let mut usage = Usage::default();
+    runtime(|runtime| {
+        usage.turns = runtime.turns.get();
+        usage.tasks = runtime.tasks.borrow().len() as u64;
+        runtime.reactor.look(&mut usage);
+    });
+    pipe::look(&mut usage);
+    usage
 }
 
 /// One connection more that is closed but for its last bytes, as long as this lives. `None` if its worker ends.
@@ -279,6 +294,7 @@ impl Runtime {
             timers: RefCell::default(),
             timers_made: Cell::new(0),
             now: Cell::new(Instant::now()),
+            turns: Cell::new(0),
             closing: Cell::new(0),
             ending: Cell::new(false),
             home,
@@ -360,6 +376,7 @@ impl Runtime {
             ready.extend(self.from_outside.try_iter());
         }
         self.now.set(Instant::now());
+        self.turns.set(self.turns.get() + 1);
         self.wake_timers();
         // Behind everything that the kernel had.
         gave_way.iter().for_each(Waker::wake_by_ref);

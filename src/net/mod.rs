@@ -19,15 +19,17 @@ mod scratch;
 mod socket;
 mod state;
 mod uring;
+mod usage;
 mod watch;
 
 #[cfg(test)]
 mod tests;
 
 pub use driver::Driver;
-pub use executor::{closing, give_way, now, run, sleep, spawn, turn_bytes};
+pub use executor::{closing, give_way, now, run, sleep, spawn, turn_bytes, usage};
 pub use listener::{Accepted, Bound, ClientAddress, InetOptions, Listener};
 pub use pipe::Pipe;
 pub use scratch::{Loan, SCRATCH_BYTES};
 pub use socket::{Peek, Socket};
 pub use uring::check_ring;
+pub use usage::Usage;

@@ -1,13 +1,13 @@
 //! Pipes that bodies are spliced through, and the worker's pool of them.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::OwnedFd;
 
 use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, splice};
 use nix::unistd::pipe2;
 
-use super::Socket;
+use super::{Socket, Usage};
 
 /// Pipes kept per worker.
 const KEPT: usize = 16;
@@ -21,6 +21,16 @@ const CAPACITY_BYTES_MIN: i32 = 64 << 10;
 
 thread_local! {
     static FREE: RefCell<Vec<(OwnedFd, OwnedFd)>> = const { RefCell::new(Vec::new()) };
+    /// Pipes that are taken, and how often there was none to take.
+    static TAKEN: Cell<u64> = const { Cell::new(0) };
+    static REFUSED: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Notes how many pipes the worker has.
+pub(super) fn look(usage: &mut Usage) {
+    usage.pipes_used = TAKEN.get();
+    usage.pipes_free = FREE.with_borrow(|free| free.len() as u64);
+    usage.pipes_refused = REFUSED.get();
 }
 
 /// A pipe with `held` bytes in it. Goes back to the worker's pool when dropped empty, and is closed otherwise.
@@ -36,20 +46,13 @@ impl Pipe {
     /// # Errors
     /// No descriptors or memory are left; the body is copied then.
     pub fn take() -> io::Result<Self> {
-        if let Some(ends) = FREE.with_borrow_mut(Vec::pop) {
-            return Ok(Self {
-                ends: Some(ends),
-                held: 0,
-            });
-        }
-        let (read, write) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
-        if fcntl(&write, FcntlArg::F_SETPIPE_SZ(CAPACITY_BYTES)).is_err()
-            && fcntl(&write, FcntlArg::F_GETPIPE_SZ)? < CAPACITY_BYTES_MIN
-        {
-            return Err(io::ErrorKind::OutOfMemory.into());
-        }
+        let free = FREE.with_borrow_mut(Vec::pop);
+        let ends = free
+            .map_or_else(open, Ok)
+            .inspect_err(|_| REFUSED.set(REFUSED.get() + 1))?;
+        TAKEN.set(TAKEN.get() + 1);
         Ok(Self {
-            ends: Some((read, write)),
+            ends: Some(ends),
             held: 0,
         })
     }
@@ -106,8 +109,21 @@ impl Pipe {
     }
 }
 
+/// A new pipe.
+fn open() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (read, write) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
+    if fcntl(&write, FcntlArg::F_SETPIPE_SZ(CAPACITY_BYTES)).is_err()
+        && fcntl(&write, FcntlArg::F_GETPIPE_SZ)? < CAPACITY_BYTES_MIN
+    {
+        return Err(io::ErrorKind::OutOfMemory.into());
+    }
+    Ok((read, write))
+}
+
 impl Drop for Pipe {
     fn drop(&mut self) {
+        // At the very end of a thread the variables are gone, and nobody looks.
+        let _ = TAKEN.try_with(|taken| taken.set(taken.get() - 1));
         if self.held > 0 {
             return;
         }

@@ -14,6 +14,7 @@ use super::epoll::Epoll;
 use super::outgoing::{Outgoing, SEND_BYTES_MAX};
 use super::state::{State, WRITE};
 use super::uring::Ring;
+use super::usage::Usage;
 
 /// Names a registration in the kernel's reports: the place of its state, and a generation, so that a report about a
 /// descriptor that is gone finds nobody.
@@ -265,6 +266,13 @@ impl Reactor {
         match &self.kernel {
             Kernel::Ring(ring) => ring.collect(&self.registry, timeout),
             Kernel::Epoll(epoll) => epoll.collect(&self.registry, timeout),
+        }
+    }
+
+    /// Notes how much the driver is used.
+    pub(super) fn look(&self, usage: &mut Usage) {
+        if let Kernel::Ring(ring) = &self.kernel {
+            ring.look(usage);
         }
     }
 

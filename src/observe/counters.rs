@@ -5,8 +5,15 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use arc_swap::ArcSwap;
+
 use crate::http::refusal::Refusal;
+use crate::net::Usage;
 use crate::pin::{EndReason, LoginEnd, Scheme};
+
+use super::groups::GroupCounters;
+use super::handshakes::Handshakes;
+use super::histogram::Histogram;
 
 /// A number that only grows. Only one thread may add to it, which is why a load and a store are enough.
 #[derive(Debug, Default)]
@@ -35,6 +42,18 @@ impl Gauge {
         self.0.store(number, Ordering::Relaxed);
     }
 
+    /// One more.
+    pub fn rise(&self) {
+        let old = self.0.load(Ordering::Relaxed);
+        self.0.store(old.wrapping_add(1), Ordering::Relaxed);
+    }
+
+    /// One less.
+    pub fn fall(&self) {
+        let old = self.0.load(Ordering::Relaxed);
+        self.0.store(old.wrapping_sub(1), Ordering::Relaxed);
+    }
+
     /// How many there are.
     pub fn value(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
@@ -59,8 +78,14 @@ pub struct Counters {
     pub writing: Gauge,
     /// Client connections without a request.
     pub waiting: Gauge,
+    /// Those of them that hold a pin.
+    pub pinned: Gauge,
     /// Final answers to clients by the first digit of their status.
     pub responses: Responses,
+    /// From a request's head to the end of its answer.
+    pub request_time: Histogram,
+    /// From a request's having been sent to a server to the head of its answer.
+    pub header_time: Histogram,
     /// Bytes received from clients.
     pub bytes_in: Count,
     /// Bytes sent to clients.
@@ -69,14 +94,18 @@ pub struct Counters {
     pub pins_created: Count,
     /// Pins ended, by reason.
     pub pins_ended: PinEnds,
-    /// Established pins without a request in flight now.
-    pub pins_idle: Gauge,
     /// Logins that ended, by scheme and end.
     pub logins: Logins,
     /// Requests that were legs of logins, those of logins under way included.
     pub login_legs: Count,
     /// Messages of clients and servers refused, by reason.
     pub refusals: Refusals,
+    /// Handshakes with clients.
+    pub client_tls: Handshakes,
+    /// Handshakes with servers.
+    pub upstream_tls: Handshakes,
+    /// Connections to servers that are open now.
+    pub upstream_connections: Gauge,
     /// Connections to servers that were opened.
     pub upstream_opened: Count,
     /// Requests that went out on a pooled connection.
@@ -85,6 +114,42 @@ pub struct Counters {
     pub upstream_failed: Count,
     /// Clients that left before their answer was complete.
     pub client_aborts: Count,
+    /// Processor time of the thread, in microseconds.
+    pub cpu_us: Gauge,
+    /// What its runtime and its driver use.
+    pub usage: UsageGauges,
+    /// What it counts for each group, and for all that have none of their own. Replaced by the worker when groups change.
+    pub groups: ArcSwap<Vec<Arc<GroupCounters>>>,
+}
+
+/// [`Usage`] as it was seen last.
+#[derive(Debug, Default)]
+#[allow(missing_docs)]
+pub struct UsageGauges {
+    pub turns: Gauge,
+    pub tasks: Gauge,
+    pub pipes_used: Gauge,
+    pub pipes_free: Gauge,
+    pub pipes_refused: Gauge,
+    pub completions: Gauge,
+    pub buffers_used: Gauge,
+    pub buffers_free: Gauge,
+    pub buffers_exhausted: Gauge,
+}
+
+impl UsageGauges {
+    /// Takes a look over.
+    pub fn set(&self, usage: &Usage) {
+        self.turns.set(usage.turns);
+        self.tasks.set(usage.tasks);
+        self.pipes_used.set(usage.pipes_used);
+        self.pipes_free.set(usage.pipes_free);
+        self.pipes_refused.set(usage.pipes_refused);
+        self.completions.set(usage.completions);
+        self.buffers_used.set(usage.buffers_used);
+        self.buffers_free.set(usage.buffers_free);
+        self.buffers_exhausted.set(usage.buffers_exhausted);
+    }
 }
 
 /// Final answers by class.

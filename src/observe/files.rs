@@ -15,6 +15,7 @@ use nix::unistd::{Gid, Uid, fchown};
 use crate::config::model::LogTarget;
 
 use super::cause::Cause;
+use super::figures::OpenLog;
 
 /// Every log that is open, each target once. Owned by the thread that loads the configuration; it outlives reloads.
 #[derive(Debug, Default)]
@@ -77,12 +78,16 @@ impl LogFiles {
             .collect()
     }
 
-    /// How many writes failed in the logs that are open.
-    pub fn failed_writes(&self) -> u64 {
-        self.files
-            .iter()
-            .map(|(_, file)| file.failed_writes())
-            .sum()
+    /// The logs that are open, for those who show how they are doing.
+    pub fn all(&self) -> Vec<OpenLog> {
+        let open = |(target, file): &(LogTarget, Arc<LogFile>)| OpenLog {
+            name: match target {
+                LogTarget::Stderr => "stderr".to_owned(),
+                LogTarget::File(path) => path.display().to_string(),
+            },
+            file: Arc::downgrade(file),
+        };
+        self.files.iter().map(open).collect()
     }
 }
 
@@ -231,7 +236,12 @@ mod tests {
         full.write(b"line\n");
         full.write(b"line\n");
         assert_eq!(full.failed_writes(), 2);
-        assert_eq!(files.failed_writes(), 2);
+        let all = files.all();
+        assert_eq!(all[0].name, "/dev/full");
+        assert_eq!(all[0].file.upgrade().unwrap().failed_writes(), 2);
+        drop(full);
+        files.close_unused();
+        assert!(all[0].file.upgrade().is_none(), "it is closed all the same");
     }
 
     #[test]

@@ -11,9 +11,10 @@ use crate::http::body::BodyReader;
 use crate::http::head::Framing;
 use crate::http::proxy_header;
 use crate::http::refusal::Refusal;
-use crate::http::request::shown_line;
+use crate::http::request::{Method, shown_line};
 use crate::http::scan::{HeadScanner, Scan};
 use crate::net::{Accepted, Loan, Peek, give_way, now};
+use crate::observe::metrics::Format;
 use crate::pin::{Credentials, EndReason, GroupId, Limits, Pinned, Pins, State};
 
 use super::answer::Body;
@@ -73,6 +74,8 @@ enum Own<'a> {
     Return(&'a Return),
     /// `stub_status`
     StubStatus,
+    /// `metrics`
+    Metrics,
     /// The page of a status.
     Status(u16),
     /// What a limit refuses with.
@@ -524,7 +527,9 @@ impl Client {
                 Err(Own::Status(403))
             }
             (_, Action::Proxy(pass)) => Ok(pass),
+            (_, Action::StubStatus | Action::Metrics) if !is_get(request) => Err(Own::Status(405)),
             (_, Action::StubStatus) => Err(Own::StubStatus),
+            (_, Action::Metrics) => Err(Own::Metrics),
             (_, Action::NotFound | Action::Return(_)) => Err(Own::Status(404)),
         }
     }
@@ -558,6 +563,13 @@ impl Client {
             Own::StubStatus => {
                 let text = self.worker.stub_status();
                 let body = Body::Text("text/plain", text.as_bytes());
+                self.answer(settings, location, request, 200, body, keep)
+                    .await
+            }
+            Own::Metrics => {
+                let format = Format::accepted(request.http_field("accept"));
+                let text = self.worker.metrics(settings, format);
+                let body = Body::Text(format.content_type(), text.as_bytes());
                 self.answer(settings, location, request, 200, body, keep)
                     .await
             }
@@ -654,6 +666,11 @@ impl Deref for Client {
     fn deref(&self) -> &Connection {
         &self.connection
     }
+}
+
+/// Whether a request only asks for something.
+fn is_get(request: &Request) -> bool {
+    matches!(request.head.method_kind, Method::Get | Method::Head)
 }
 
 /// The limits that hold for a pin now.

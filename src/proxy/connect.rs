@@ -11,6 +11,7 @@ use crate::config::model::Level;
 use crate::config::template::Template;
 use crate::net::now;
 use crate::observe::escape::Escaped;
+use crate::observe::handshakes::HandshakeFailure;
 use crate::tls::GroupTls;
 
 use super::failure::{Failed, UpstreamFailure};
@@ -51,7 +52,7 @@ impl Forward<'_> {
                 return Err(Failed::Upstream(UpstreamFailure::NoneLive));
             };
             request.tried.push(peer);
-            let server = Rc::clone(&servers.peers[peer].0);
+            let server = Rc::clone(&servers.peers[peer].name);
             request.attempts.push(Attempt::new(server, now()));
             if let Some(upstream) = group.reuse(&servers, peer) {
                 self.client.worker.counters.upstream_reused.add(1);
@@ -65,6 +66,7 @@ impl Forward<'_> {
             };
             let disabled = !failure.is_ours() && {
                 self.client.worker.counters.upstream_failed.add(1);
+                servers.peers[peer].counters.failed();
                 servers.balancer.borrow_mut().failed(peer, now())
             };
             self.log_failure(request, &failure, disabled);
@@ -119,6 +121,7 @@ impl Forward<'_> {
             self.shake_hands(&mut upstream, &tls, request).await?;
         }
         self.client.worker.counters.upstream_opened.add(1);
+        upstream.is_open();
         self.note_connected(request, now() - began);
         Ok(upstream)
     }
@@ -130,7 +133,11 @@ impl Forward<'_> {
         tls: &GroupTls,
         request: &Request,
     ) -> Result<(), Failed> {
-        let failed = |error| Failed::Upstream(UpstreamFailure::Handshake(error));
+        let counters = &self.client.worker.counters.upstream_tls;
+        let failed = |error: io::Error| {
+            counters.failed(error.kind().into());
+            Failed::Upstream(UpstreamFailure::Handshake(error))
+        };
         let session = tls
             .begin()
             .map_err(|error| failed(io::Error::other(error)))?;
@@ -144,8 +151,14 @@ impl Forward<'_> {
             self.poll_client_gone(request, cx)
                 .map(|()| Err(Failed::ClientGone))
         });
-        wait.await
-            .map_err(|_| Failed::Upstream(UpstreamFailure::HandshakeTimedOut))?
+        wait.await.map_err(|_| {
+            counters.failed(HandshakeFailure::TimedOut);
+            Failed::Upstream(UpstreamFailure::HandshakeTimedOut)
+        })??;
+        if let Some(shaken) = upstream.socket.agreed(|agreed| agreed.shaken()) {
+            counters.succeeded(shaken);
+        }
+        Ok(())
     }
 
     /// Ready when the client has left.

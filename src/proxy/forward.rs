@@ -209,6 +209,7 @@ impl Forward<'_> {
         // None only if a reload took them away since: the login that has begun is finished all the same.
         let limits = upstream.group.ntlm.get().or(self.location.proxy.ntlm);
         upstream.pin_limits = upstream.group.shared_limits(&limits.unwrap_or_default());
+        upstream.is_pinned(State::Handshaking);
         let (group, opened, requests) = (upstream.group.id, upstream.opened, upstream.requests);
         worker.counters.pins_created.add(1);
         Carrier::Pin(pins.bind(*upstream, group, worker.next_pin_id(), opened, requests))
@@ -327,10 +328,12 @@ impl Forward<'_> {
                     persistent_auth_false: answered.persistent_auth_false,
                 };
                 let pin = pins.answered(pin, request.credentials.is_some(), answer, now);
+                let state = pin.state();
+                pin.connection_mut().is_pinned(state);
                 if let Some(facts) = &mut request.pin {
-                    facts.state = pin.state();
+                    facts.state = state;
                 }
-                if pin.state() == State::Established {
+                if state == State::Established {
                     self.client.worker.rest(pin, self.client.key);
                 }
             }

@@ -56,6 +56,9 @@ impl Client {
         });
         let problem = match shaken.await {
             Ok(Ok(())) => {
+                if let Some(shaken) = self.socket.agreed(|agreed| agreed.shaken()) {
+                    self.worker.counters.client_tls.succeeded(shaken);
+                }
                 self.connection.presented = rules.map(|rules| {
                     let presented = self.socket.agreed(|agreed| {
                         let chain = agreed.session.peer_certificates();
@@ -68,6 +71,8 @@ impl Client {
             Ok(Err(error)) => error,
             Err(_) => io::ErrorKind::TimedOut.into(),
         };
+        let failure = problem.kind().into();
+        self.worker.counters.client_tls.failed(failure);
         let seen = self.seen(settings);
         let log = |message| seen.log_connection(Level::Info, message);
         match problem.kind() {

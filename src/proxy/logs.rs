@@ -79,6 +79,8 @@ impl ClientRef<'_> {
     pub(super) fn log_access(&self, request: &Request) {
         let counters = &self.worker.counters;
         counters.responses.count(request.status);
+        let took = net::now().saturating_duration_since(request.started);
+        counters.request_time.record(took);
         counters.bytes_out.add(request.sent.get());
         let received = request.bytes.len() as u64 + request.body_received.get();
         counters.bytes_in.add(received);

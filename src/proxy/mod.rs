@@ -11,6 +11,7 @@ mod destination;
 mod exchange;
 mod failure;
 mod fields;
+mod figures;
 mod forward;
 mod handshake;
 mod limits;

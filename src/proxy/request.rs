@@ -16,6 +16,7 @@ use crate::http::request::{RequestHead, shown_line};
 use crate::http::response::ResponseHead;
 use crate::http::rewrite::Rewrite;
 use crate::net::{ClientAddress, now};
+use crate::observe::histogram::whole_us;
 use crate::pin::{Credentials, State};
 use crate::tls::{Presented, Stream};
 
@@ -92,9 +93,13 @@ impl Attempt {
 
     /// Milliseconds from `sent_at` to `now`.
     pub(super) fn ms_until(&self, now: Instant) -> u32 {
-        let ms = now.saturating_duration_since(self.sent_at).as_millis();
-        u32::try_from(ms).unwrap_or(u32::MAX)
+        whole_ms(now.saturating_duration_since(self.sent_at))
     }
+}
+
+/// A duration in milliseconds, as far as they fit.
+pub(super) fn whole_ms(time: Duration) -> u32 {
+    u32::try_from(whole_us(time) / 1000).unwrap_or(u32::MAX)
 }
 
 /// What `$pin_…` show.

@@ -18,7 +18,7 @@ use super::failure::{Failed, UpstreamFailure};
 use super::fields;
 use super::logins::challenges;
 use super::relay::{Ahead, End, HEAD_BYTES, Relay, RelayError};
-use super::request::{Request, Response};
+use super::request::{Request, Response, whole_ms};
 use super::slot::{TimedOut, Timer};
 use super::upstream::Upstream;
 
@@ -205,7 +205,10 @@ impl Exchange<'_> {
         let (now, status) = (now(), request.response().head.status);
         if let Some(attempt) = request.attempts.last_mut() {
             attempt.status = status;
-            attempt.header_ms = Some(attempt.ms_until(now));
+            let waited = now.saturating_duration_since(attempt.sent_at);
+            attempt.header_ms = Some(whole_ms(waited));
+            upstream.answered(status, waited);
+            self.client.worker.counters.header_time.record(waited);
         }
         if self.may_retry && self.location.proxy.next_upstream.statuses.contains(&status) {
             return Err(Failed::Upstream(UpstreamFailure::Status(status)));

@@ -3,23 +3,38 @@
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use slab::Slab;
 
 use crate::balance::{Balancer, Method, PeerIndex};
 use crate::config::model::{self, PeerAddress, UpstreamTls};
 use crate::config::template::Template;
 use crate::net::{Peek, Socket};
+use crate::observe::groups::{GroupCounters, PeerCounters, PinCensus, unix_seconds};
+use crate::observe::histogram::whole_us;
 use crate::pin::pool::PoolLimits;
-use crate::pin::{self, GroupId, IdleKey, IdleOrder, Pool};
+use crate::pin::{self, GroupId, IdleKey, IdleOrder, Pool, State};
 use crate::tls::{GroupTls, Stream};
 
 use super::slot::SlotKey;
 use super::verdicts::LoginUnderWay;
 
+/// A server of a group.
+pub(super) struct Peer {
+    /// What logs call it.
+    pub(super) name: Rc<str>,
+    pub(super) address: PeerAddress,
+    pub(super) counters: Arc<PeerCounters>,
+    /// An earlier one has the same counters: together they are as good as the best of them.
+    again: bool,
+}
+
 /// The servers of a group: replaced as a whole when a reload changes them, while open connections go on under the old ones.
 pub(super) struct Servers {
-    /// In the balancer's order: what logs call the peer, and where it is.
-    pub(super) peers: Vec<(Rc<str>, PeerAddress)>,
+    /// In the balancer's order.
+    pub(super) peers: Vec<Peer>,
     pub(super) balancer: RefCell<Balancer>,
     configured: Vec<(crate::balance::Peer, PeerAddress)>,
     tls: Option<Box<UpstreamTls>>,
@@ -27,12 +42,30 @@ pub(super) struct Servers {
 }
 
 impl Servers {
-    fn new(group: &model::Group) -> Self {
-        let peers = group
-            .peers
-            .iter()
-            .map(|(peer, address)| (peer.name.as_str().into(), address.clone()))
-            .collect();
+    /// What was counted for servers of the same names goes on.
+    fn new(group: &model::Group, counters: &GroupCounters) -> Self {
+        let known = counters.peers.load();
+        let mut all: Vec<Arc<PeerCounters>> = Vec::with_capacity(group.peers.len());
+        let peers = group.peers.iter().map(|(peer, address)| {
+            let mut found = all.iter().chain(&**known);
+            let same = found.find(|known| known.name == peer.name && known.backup == peer.backup);
+            let counters = match same {
+                Some(known) => Arc::clone(known),
+                None => Arc::new(PeerCounters::new(&peer.name, peer.backup)),
+            };
+            let again = all.iter().any(|known| Arc::ptr_eq(known, &counters));
+            if !again {
+                all.push(Arc::clone(&counters));
+            }
+            Peer {
+                name: peer.name.as_str().into(),
+                address: address.clone(),
+                counters,
+                again,
+            }
+        });
+        let peers = peers.collect();
+        counters.peers.store(Arc::new(all));
         let balanced = group.peers.iter().map(|(peer, _)| peer.clone()).collect();
         Self {
             peers,
@@ -40,6 +73,18 @@ impl Servers {
             configured: group.peers.clone(),
             tls: group.tls.clone(),
             method: group.method.clone(),
+        }
+    }
+
+    /// Notes for others what is known of each server.
+    fn show_states(&self) {
+        let balancer = self.balancer.borrow();
+        for (index, peer) in self.peers.iter().enumerate() {
+            let known = balancer.availability(index);
+            peer.counters.set_state(match peer.again {
+                true => known.min(peer.counters.state()),
+                false => known,
+            });
         }
     }
 
@@ -68,6 +113,9 @@ pub(super) struct Group {
     limits: RefCell<Rc<pin::Limits>>,
     /// Clients whose pin of this group is idle and established, the least recently used first.
     pub(super) idle_pins: RefCell<IdleOrder<SlotKey>>,
+    /// When the connection of each pin was opened, and the pin's state.
+    live_pins: RefCell<Slab<(Instant, State)>>,
+    pub(super) counters: Arc<GroupCounters>,
     /// Evictions since the last report of them, and when that was.
     evictions: Cell<u64>,
     reported: Cell<Option<Instant>>,
@@ -77,12 +125,13 @@ pub(super) struct Group {
 impl Group {
     /// `connections` counts the worker's upstream connections.
     pub(super) fn new(id: GroupId, group: &model::Group, connections: Rc<Cell<usize>>) -> Self {
+        let counters = Arc::new(GroupCounters::new(&group.name));
         Self {
             id,
             name: group.name.clone(),
             proxy_host: group.proxy_host.clone(),
             port: group.port,
-            servers: RefCell::new(Rc::new(Servers::new(group))),
+            servers: RefCell::new(Rc::new(Servers::new(group, &counters))),
             pool: RefCell::new(Pool::default()),
             pool_limits: Cell::new(group.pool),
             hash_key: RefCell::new(group.hash_key.clone()),
@@ -90,6 +139,8 @@ impl Group {
             ntlm: Cell::new(group.ntlm),
             limits: RefCell::default(),
             idle_pins: RefCell::new(IdleOrder::default()),
+            live_pins: RefCell::default(),
+            counters,
             evictions: Cell::new(0),
             reported: Cell::new(None),
             connections,
@@ -111,7 +162,8 @@ impl Group {
         };
         if !same {
             let idle = self.pool.take();
-            self.servers.replace(Rc::new(Servers::new(group)));
+            let servers = Rc::new(Servers::new(group, &self.counters));
+            self.servers.replace(servers);
             drop(idle);
         }
         self.pool_limits.set(group.pool);
@@ -170,9 +222,33 @@ impl Group {
         Rc::clone(&shared)
     }
 
+    /// Notes for others what is known of its servers, and counts its pins.
+    pub(super) fn look(&self, now: Instant) -> PinCensus {
+        self.servers.borrow().show_states();
+        let pins = self.live_pins.borrow();
+        let limit = match self.ntlm.get() {
+            Some(limits) => limits.connections,
+            // Those of the location that pins here, if one does.
+            None if pins.is_empty() => 0,
+            None => self.limits.borrow().connections,
+        };
+        let mut census = PinCensus {
+            idle: self.idle_pins.borrow().len() as u64,
+            idle_limit: limit as u64,
+            ..PinCensus::default()
+        };
+        for (_, (opened, state)) in &*pins {
+            let age = now.saturating_duration_since(*opened);
+            census.count(*state, age.as_secs());
+        }
+        census
+    }
+
     /// Counts an eviction, which [`Group::evictions_to_report`] tells of.
     pub(super) fn note_eviction(&self) {
         self.evictions.set(self.evictions.get() + 1);
+        self.counters.table_full.add(1);
+        self.counters.table_full_at.set(unix_seconds());
     }
 
     /// How many evictions there were since it was asked last; `None` if there were none, or if that was less than a minute
@@ -209,6 +285,8 @@ pub(super) struct Upstream {
     pub(super) idle: Option<IdleKey>,
     /// The login that the server has not judged yet, if it is a pin.
     pub(super) login: Option<Box<LoginUnderWay>>,
+    /// Its place in the group's list of all pins, and the state that is noted there.
+    pin: Option<(usize, State)>,
 }
 
 impl Upstream {
@@ -224,11 +302,12 @@ impl Upstream {
         keepalive: bool,
         now: Instant,
     ) -> io::Result<Box<Self>> {
-        let socket = match &servers.peers[peer].1 {
+        let socket = match &servers.peers[peer].address {
             PeerAddress::Inet(address) => Socket::connect(*address, bind, keepalive)?,
             PeerAddress::Unix(path) => Socket::connect_unix(path)?,
         };
         group.connections.set(group.connections.get() + 1);
+        servers.peers[peer].counters.connections.rise();
         let mut upstream = Box::new(Self {
             socket: socket.into(),
             group: Rc::clone(group),
@@ -240,6 +319,7 @@ impl Upstream {
             pin_limits: Rc::clone(&group.limits.borrow()),
             idle: None,
             login: None,
+            pin: None,
         });
         upstream.use_it();
         Ok(upstream)
@@ -248,17 +328,52 @@ impl Upstream {
     fn use_it(&mut self) {
         self.in_use = true;
         self.servers.balancer.borrow_mut().opened(self.peer);
+        self.counters().in_use.rise();
     }
 
     fn rest(&mut self) {
         if std::mem::take(&mut self.in_use) {
             self.servers.balancer.borrow_mut().closed(self.peer);
+            self.counters().in_use.fall();
         }
     }
 
     /// What logs call the server.
     pub(super) fn peer_name(&self) -> Rc<str> {
-        Rc::clone(&self.servers.peers[self.peer].0)
+        Rc::clone(&self.servers.peers[self.peer].name)
+    }
+
+    fn counters(&self) -> &PeerCounters {
+        &self.servers.peers[self.peer].counters
+    }
+
+    /// It is open: requests can be sent on it.
+    pub(super) fn is_open(&self) {
+        self.counters().opened.add(1);
+    }
+
+    /// Counts the head of a final answer, and how long it took.
+    pub(super) fn answered(&self, status: u16, waited: Duration) {
+        let counters = self.counters();
+        counters.answers.count(status);
+        counters.header_us.add(whole_us(waited));
+    }
+
+    /// Notes the state of the pin that it is.
+    pub(super) fn is_pinned(&mut self, state: State) {
+        match &mut self.pin {
+            Some((_, known)) if *known == state => {}
+            Some((place, known)) => {
+                *known = state;
+                if let Some((_, noted)) = self.group.live_pins.borrow_mut().get_mut(*place) {
+                    *noted = state;
+                }
+            }
+            None => {
+                let mut pins = self.group.live_pins.borrow_mut();
+                self.pin = Some((pins.insert((self.opened, state)), state));
+            }
+        }
     }
 
     /// The server answered.
@@ -268,6 +383,7 @@ impl Upstream {
 
     /// The server failed a request; true if it counts as unavailable from now on.
     pub(super) fn failed(&self, now: Instant) -> bool {
+        self.counters().failed();
         self.servers.balancer.borrow_mut().failed(self.peer, now)
     }
 
@@ -285,6 +401,10 @@ impl Drop for Upstream {
         self.socket.forget_unsent();
         self.leave_idle();
         self.rest();
+        self.counters().connections.fall();
+        if let Some((place, _)) = self.pin {
+            self.group.live_pins.borrow_mut().remove(place);
+        }
         self.group.connections.set(self.group.connections.get() - 1);
     }
 }

@@ -20,9 +20,11 @@ use crate::limit::Zone;
 use crate::net::{self, Accepted, Bound, Listener, now};
 use crate::observe::access_log::AccessBuffers;
 use crate::observe::cause::Cause;
-use crate::observe::counters::{Counters, stub_status};
+use crate::observe::counters::Counters;
 use crate::observe::error_log::ErrorLog;
+use crate::observe::figures::Figures;
 use crate::observe::files::LogFile;
+use crate::observe::groups::GroupCounters;
 use crate::pin::pins::Pinned;
 use crate::pin::{self, EndReason, GroupId};
 use crate::tls::{GroupTls, ServerTls};
@@ -95,8 +97,8 @@ pub struct Setup {
     pub deployment: Arc<Deployment>,
     /// Where to listen.
     pub bound: Vec<(u64, Arc<Bound>)>,
-    /// The counters of all workers; this one writes those at `number`.
-    pub counters: Vec<Arc<Counters>>,
+    /// What the process shows of itself; this worker writes the counters at `number`.
+    pub figures: Arc<Figures>,
     /// What it waits with.
     pub driver: net::Driver,
     /// What the control thread says.
@@ -186,7 +188,7 @@ pub(super) struct Worker {
     workers: usize,
     settings: RefCell<Rc<Settings>>,
     /// Groups by name. They stay through reloads, and with them their pins' ids.
-    groups: RefCell<HashMap<String, Rc<Group>>>,
+    pub(super) groups: RefCell<HashMap<String, Rc<Group>>>,
     next_group: Cell<u32>,
     pub(super) slots: Slots,
     // Boxed: a request moves from task to task, and is large.
@@ -199,11 +201,13 @@ pub(super) struct Worker {
     /// Where a request's head is prepared.
     pub(super) rewrite: Cell<Rewrite>,
     pub(super) counters: Arc<Counters>,
-    all_counters: Vec<Arc<Counters>>,
+    pub(super) figures: Arc<Figures>,
+    /// For the groups together that the configuration does not name.
+    pub(super) others: Arc<GroupCounters>,
     pub(super) access: RefCell<AccessBuffers>,
     /// A task that writes `access` out is on its way.
     pub(super) flushing: Cell<bool>,
-    upstream_connections: Rc<Cell<usize>>,
+    pub(super) upstream_connections: Rc<Cell<usize>>,
     /// The addresses that are open, and what those who accept there wait for the end of.
     addresses: RefCell<HashMap<u64, Vec<oneshot::Sender<Infallible>>>>,
     clients_accepted: Cell<u64>,
@@ -233,8 +237,9 @@ impl Worker {
             spare_requests: Cell::new(0),
             responses: RefCell::default(),
             rewrite: Cell::default(),
-            counters: Arc::clone(&setup.counters[setup.number]),
-            all_counters: setup.counters.clone(),
+            counters: Arc::clone(&setup.figures.workers[setup.number]),
+            figures: Arc::clone(&setup.figures),
+            others: Arc::default(),
             access: RefCell::default(),
             flushing: Cell::new(false),
             upstream_connections: Rc::default(),
@@ -267,7 +272,8 @@ impl Worker {
             group.tls.replace(tls.clone());
             group
         });
-        let groups = groups.collect();
+        let groups: Vec<_> = groups.collect();
+        self.show_groups(&groups);
         let zones = deployment.zones.iter().cloned().map(OwnZone::new).collect();
         self.settings.replace(Rc::new(Settings {
             deployment,
@@ -417,23 +423,8 @@ impl Worker {
                 self.report_evictions(group, limits.connections);
             }
             self.access.borrow_mut().flush();
-            self.update_gauges();
+            self.look();
         }
-    }
-
-    fn update_gauges(&self) {
-        let [idle, pinned, reading, answering] = self.slots.phases();
-        let gauge = |n: usize| n as u64;
-        self.counters.active.set(gauge(self.slots.len()));
-        self.counters.waiting.set(gauge(idle + pinned));
-        self.counters.reading.set(gauge(reading));
-        self.counters.writing.set(gauge(answering));
-        let groups = self.groups.borrow();
-        let idle_pins = groups
-            .values()
-            .map(|group| group.idle_pins.borrow().len())
-            .sum();
-        self.counters.pins_idle.set(gauge(idle_pins));
     }
 
     /// The configuration for the next request.
@@ -453,11 +444,6 @@ impl Worker {
 
     pub(super) fn hostname(&self) -> &str {
         &self.hostname
-    }
-
-    pub(super) fn stub_status(&self) -> String {
-        self.update_gauges();
-        stub_status(&self.all_counters)
     }
 
     /// Memory for a request.

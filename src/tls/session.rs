@@ -11,9 +11,10 @@ use std::task::{Context, Poll, ready};
 use rustls::client::UnbufferedClientConnection;
 use rustls::server::{Acceptor, ClientHello, UnbufferedServerConnection};
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
-use rustls::{CommonState, ServerConfig};
+use rustls::{CommonState, HandshakeKind, ProtocolVersion, ServerConfig};
 
 use crate::net::{Loan, Peek, SCRATCH_BYTES, Socket};
+use crate::observe::handshakes::Shaken;
 
 /// The most that a record takes on the wire, in bytes (RFC 8446 section 5.2, RFC 5246 section 6.2.3).
 const RECORD_MAX: usize = (16 << 10) + 2048 + 5;
@@ -113,6 +114,16 @@ pub struct Agreed<'a> {
     pub offered: Option<&'a Offered>,
     /// By what the session can be resumed from a cache (RFC 5246 section 7.4.1.3); empty in TLS 1.3.
     pub session_id: &'a [u8],
+}
+
+impl Agreed<'_> {
+    /// How the handshake went, for the counters.
+    pub fn shaken(&self) -> Shaken {
+        Shaken {
+            tls13: self.session.protocol_version() == Some(ProtocolVersion::TLSv1_3),
+            resumed: self.session.handshake_kind() == Some(HandshakeKind::Resumed),
+        }
+    }
 }
 
 /// Asked once, when the client has said what it wants.

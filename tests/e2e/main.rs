@@ -30,6 +30,7 @@ mod limits;
 mod login_lines;
 mod logs;
 mod messages;
+mod metrics;
 mod old_clients;
 mod pins;
 mod probe;

@@ -46,10 +46,7 @@ impl Builder<'_> {
         self.listens(level, server, drafts)?;
         let names = self.server_names(level)?;
         let scope = self.scope(outer, level)?;
-        let action = match level.has("stub_status") {
-            true => Action::StubStatus,
-            false => Action::NotFound,
-        };
+        let action = own_action(level)?;
         let first = self.http.locations.len();
         let root = self.push_location(&scope, String::new(), "", action, None);
         let (sets, returns) = self.rewrites(level)?;
@@ -169,8 +166,7 @@ impl Builder<'_> {
         let action = match (returns, pass) {
             (Some(answer), _) => Action::Return(answer),
             (None, Some(pass)) => Action::Proxy(pass),
-            (None, None) if level.has("stub_status") => Action::StubStatus,
-            (None, None) => Action::NotFound,
+            (None, None) => own_action(level)?,
         };
         let name = directive.args.join(" ");
         let index = self.push_location(scope, name, prefix, action, redirect);
@@ -259,6 +255,22 @@ impl Builder<'_> {
             .map(|text| self.template(directive, text))
             .transpose()?;
         Ok(Return { status, text })
+    }
+}
+
+/// What a server or location answers itself.
+fn own_action(level: Level<'_>) -> Result<Action> {
+    let own = [
+        ("stub_status", Action::StubStatus),
+        ("metrics", Action::Metrics),
+    ];
+    let mut found = own.into_iter().filter(|(name, _)| level.has(name));
+    let Some((first, action)) = found.next() else {
+        return Ok(Action::NotFound);
+    };
+    match found.find_map(|(name, _)| level.one(name)) {
+        Some(other) => Err(other.error_of(&format!("is not allowed beside \"{first}\""))),
+        None => Ok(action),
     }
 }
 

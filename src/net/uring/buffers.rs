@@ -12,6 +12,8 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use io_uring::IoUring;
 use io_uring::types::BufRingEntry;
 
+use super::super::usage::Usage;
+
 /// Bytes of one buffer: the most that one receive brings.
 pub(in crate::net) const BUFFER_BYTES: usize = 16 << 10;
 
@@ -32,6 +34,9 @@ pub(super) struct Buffers {
     memory: NonNull<u8>,
     /// Where the next free buffer is put.
     tail: Cell<u16>,
+    /// Buffers that hold bytes, and receives that found none free.
+    used: Cell<u16>,
+    exhausted: Cell<u64>,
 }
 
 fn layouts() -> (Layout, Layout) {
@@ -58,6 +63,8 @@ impl Buffers {
             entries: allocate(entries).cast(),
             memory: allocate(memory),
             tail: Cell::new(0),
+            used: Cell::new(0),
+            exhausted: Cell::new(0),
         });
         // SAFETY: `entries` is page-aligned, holds COUNT entries, and is freed only after `Ring` is gone, which keeps this.
         unsafe {
@@ -75,6 +82,18 @@ impl Buffers {
             buffers.give_back(id);
         }
         Ok(buffers)
+    }
+
+    /// A receive found no free buffer.
+    pub(super) fn note_exhausted(&self) {
+        self.exhausted.set(self.exhausted.get() + 1);
+    }
+
+    /// Notes how many are used.
+    pub(super) fn look(&self, usage: &mut Usage) {
+        usage.buffers_used = self.used.get().into();
+        usage.buffers_free = (COUNT - self.used.get()).into();
+        usage.buffers_exhausted = self.exhausted.get();
     }
 
     fn start(&self, id: u16) -> *mut u8 {
@@ -131,6 +150,7 @@ pub(in crate::net) struct Buffer {
 impl Buffer {
     /// The buffer that a completion named, with its first `len` bytes.
     pub(super) fn new(buffers: &Rc<Buffers>, id: u16, len: usize) -> Self {
+        buffers.used.set(buffers.used.get() + 1);
         Self {
             buffers: Rc::clone(buffers),
             id,
@@ -163,6 +183,7 @@ impl Deref for Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
+        self.buffers.used.set(self.buffers.used.get() - 1);
         self.buffers.give_back(self.id);
     }
 }

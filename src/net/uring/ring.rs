@@ -13,6 +13,7 @@ use nix::errno::Errno;
 use super::super::outgoing::{self, FLAGS};
 use super::super::reactor::{Key, Registry, Want};
 use super::super::state::{HUNG_UP, READ, State, WRITE};
+use super::super::usage::Usage;
 use super::ahead::{HANG_UP, READING, RECEIVING, WRITING};
 use super::buffers::{BUFFER_BYTES, Buffer, Buffers, GROUP};
 
@@ -36,6 +37,7 @@ pub(in crate::net) struct Ring {
     ring: RefCell<IoUring>,
     buffers: Rc<Buffers>,
     completions: RefCell<Vec<cqueue::Entry>>,
+    completed: Cell<u64>,
     outside: RawFd,
     outside_armed: Cell<bool>,
 }
@@ -51,9 +53,16 @@ impl Ring {
             ring: RefCell::new(ring),
             buffers,
             completions: RefCell::default(),
+            completed: Cell::new(0),
             outside: outside.as_raw_fd(),
             outside_armed: Cell::new(false),
         })
+    }
+
+    /// Notes how much it is used.
+    pub(in crate::net) fn look(&self, usage: &mut Usage) {
+        usage.completions = self.completed.get();
+        self.buffers.look(usage);
     }
 
     /// Whether [`Ring::new`] would be refused.
@@ -174,6 +183,8 @@ impl Ring {
             let mut completions = self.completions.take();
             completions.extend(ring.completion());
             drop(ring);
+            self.completed
+                .set(self.completed.get() + completions.len() as u64);
             if !left {
                 registry.begin_batch();
             }
@@ -200,6 +211,9 @@ impl Ring {
             return;
         }
         let (key, mark) = Key::from_u64(completion.user_data());
+        if mark == RECEIVE && result == -libc::ENOBUFS {
+            self.buffers.note_exhausted();
+        }
         registry.with(key, |state| match mark {
             RECEIVE => received(state, result, buffer),
             POLL_READABLE => {

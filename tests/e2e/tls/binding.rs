@@ -11,6 +11,7 @@ use ntlm_origin::programs::RealClient;
 use super::pki::Pki;
 use super::servers::Terminator;
 use crate::front::{Front, eventually};
+use crate::metrics::{LOCATION, await_number, page};
 use crate::site::{alice, origins};
 
 /// `tests/clients/channel_binding_origin.py`
@@ -62,7 +63,8 @@ impl Drop for Origin {
 pub(crate) fn configuration(pki: &Pki, shows: &str, server: SocketAddr, more: &str) -> String {
     format!(
         "upstream mail {{ server {server}; ntlm; }}
-         server {{ listen 127.0.0.1:0 ssl; server_name mail.test; {} {more} location / {{ proxy_pass https://mail; }} }}",
+         server {{ listen 127.0.0.1:0 ssl; server_name mail.test; {} {more} location / {{ proxy_pass https://mail; }} }}
+         {LOCATION}",
         pki.directives(shows)
     )
 }
@@ -92,6 +94,23 @@ fn a_bound_login_works_with_the_server_s_certificate_and_with_no_other() {
     for (shows, status, said) in [("mail", 200, SAME), ("inside", 401, OTHER)] {
         let front = Front::start(&configuration(&pki, shows, origin.addr, ""));
         says(&front, said, origin.addr);
+        let (state, mismatches) = if said == SAME {
+            ("same", 0.0)
+        } else {
+            ("different", 1.0)
+        };
+        let state = format!("channel_binding_state{{state=\"{state}\"}}");
+        eventually("the comparison is shown", || {
+            page(front.addr(1))
+                .contains("channel_binding_state{")
+                .then_some(())
+        });
+        await_number(front.addr(1), &state, 1.0);
+        await_number(
+            front.addr(1),
+            "channel_binding_mismatches_total",
+            mismatches,
+        );
         let url = format!("https://{}/whoami", front.addr(0));
         let ca = pki.path(&format!("{shows}.pem"));
         // They bind their logins without being told to.

@@ -3,6 +3,7 @@
 
 pub(crate) mod binding;
 mod client_certificates;
+mod figures;
 pub(crate) mod pki;
 mod servers;
 pub(crate) mod serving;

@@ -10,6 +10,7 @@ use ntlmfront::config::model::LogTarget;
 use ntlmfront::config::{Options, ReadFiles, Resolve, load};
 use ntlmfront::net::{Bound, Driver};
 use ntlmfront::observe::error_log::ErrorLog;
+use ntlmfront::observe::figures::Figures;
 use ntlmfront::proxy::{Command, Deployment, Setup, run};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
@@ -60,7 +61,7 @@ impl Front {
             workers: 1,
             deployment,
             bound: bound.clone(),
-            counters: vec![Arc::default()],
+            figures: Arc::new(Figures::new(1, Driver::Epoll)),
             driver: Driver::Epoll,
             commands: receiver,
             ready: Box::new(move || ready.send(()).expect("somebody waits")),
