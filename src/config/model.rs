@@ -331,10 +331,19 @@ pub enum Action {
     Return(Return),
     /// `proxy_pass`
     Proxy(ProxyPass),
-    /// `stub_status`
+    /// `stub_status` and the like
+    Show(FiguresForm),
+}
+
+/// The front's own figures, in what form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FiguresForm {
+    /// `stub_status`: nginx's text.
     StubStatus,
-    /// `metrics`
+    /// `metrics`: for Prometheus.
     Metrics,
+    /// `status`: a page for people, and JSON.
+    Status,
 }
 
 /// `return code [text | URL]` or `return URL`.

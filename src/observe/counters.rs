@@ -68,6 +68,8 @@ pub struct Counters {
     pub accepted: Count,
     /// Client connections accepted and not closed at once for want of room (`worker_connections`). At most `accepted`.
     pub handled: Count,
+    /// When one was closed at once for the last time, in seconds since 1970; 0 is never.
+    pub turned_away_at: Gauge,
     /// Requests whose head was read, refused ones too.
     pub requests: Count,
     /// Client connections open now: at least `reading` + `writing` + `waiting`.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use serde::Serialize;
 
 use crate::net::Driver;
 
@@ -54,7 +55,7 @@ pub struct Reload {
 }
 
 /// Whether a server block and a server behind it show the same certificate (RFC 5929: what a login is bound to).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Binding {
     /// The server block's first name.
     pub server: String,
@@ -71,7 +72,8 @@ pub struct Binding {
 }
 
 /// What came of a comparison. In the order of what is worse.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
 #[allow(missing_docs)]
 pub enum BindingState {
     Same,
@@ -94,7 +96,7 @@ impl BindingState {
 }
 
 /// A certificate that clients are shown.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Certificate {
     /// The server block's first name.
     pub server: String,

@@ -46,6 +46,11 @@ impl PinCensus {
         self.idle_limit += other.idle_limit;
     }
 
+    /// All of them.
+    pub fn pins(&self) -> u64 {
+        self.ages.as_flattened().iter().sum()
+    }
+
     /// Pins whose login is not over.
     pub fn handshaking(&self) -> u64 {
         self.ages[0].iter().sum()
@@ -169,6 +174,9 @@ pub struct Seen {
     peers: Arc<Vec<Arc<PeerCounters>>>,
 }
 
+/// Servers by group and name.
+pub type Servers<'a> = BTreeMap<(&'a str, &'a str), ServerFigures>;
+
 /// What all workers together count for a server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[allow(missing_docs)] // as in `PeerCounters`
@@ -208,8 +216,8 @@ impl Snapshot {
     }
 
     /// The servers of the groups that the configuration names, by group and server.
-    pub fn servers(&self) -> BTreeMap<(&str, &str), ServerFigures> {
-        let mut servers: BTreeMap<(&str, &str), ServerFigures> = BTreeMap::new();
+    pub fn servers(&self) -> Servers<'_> {
+        let mut servers = Servers::new();
         for Seen { group, peers, .. } in &self.0 {
             for peer in &**peers {
                 let figures = servers.entry((&group.name, &peer.name)).or_default();
@@ -221,6 +229,13 @@ impl Snapshot {
 }
 
 impl ServerFigures {
+    /// The worst that a worker sees, and how many see it so.
+    pub fn worst(&self) -> (Availability, u64) {
+        let states = Availability::ALL.into_iter().zip(self.states).rev();
+        let mut seen = states.filter(|(_, workers)| *workers > 0);
+        seen.next().unwrap_or((Availability::Up, 0))
+    }
+
     fn add(&mut self, peer: &PeerCounters) {
         self.states[peer.state() as usize] += 1;
         self.backup |= peer.backup;

@@ -51,6 +51,11 @@ pub fn whole_us(time: Duration) -> u64 {
     seconds_us.wrapping_add(u64::from(time.subsec_micros()))
 }
 
+/// Microseconds as seconds. Their shortest decimal notation (`0.0005`) is what OpenMetrics calls canonical.
+pub fn seconds(us: u64) -> f64 {
+    us as f64 / 1e6
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

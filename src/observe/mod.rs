@@ -15,4 +15,5 @@ pub mod groups;
 pub mod handshakes;
 pub mod histogram;
 pub mod metrics;
+pub mod status;
 pub mod time;

@@ -30,6 +30,8 @@ pub(super) enum Body<'a> {
     Page,
     /// `text/plain` and the like.
     Text(&'a str, &'a [u8]),
+    /// The same with fields of its own, each of them a line.
+    With(&'a str, &'a str, &'a [u8]),
     /// No body, and a `Location`.
     Redirect(&'a [u8]),
 }
@@ -48,13 +50,17 @@ impl Client {
         // nginx's own statuses have pages of their own, and go out and into the log as 400.
         let (shown, status) = (status, wire_status(status));
         let mut content = Vec::new();
-        let mut content_type = "text/html";
+        let (mut content_type, mut own_fields) = ("text/html", "");
         match &body {
             Body::Page | Body::Redirect(_) => {
                 page(shown, fields::server_word(&location.client), &mut content)
             }
             Body::Text(kind, text) => {
                 content_type = kind;
+                content.extend_from_slice(text);
+            }
+            Body::With(kind, fields, text) => {
+                (content_type, own_fields) = (kind, fields);
                 content.extend_from_slice(text);
             }
         }
@@ -68,6 +74,7 @@ impl Client {
                 format!("Content-Type: {content_type}\r\nContent-Length: {len}\r\n").as_bytes(),
             );
         }
+        head.extend_from_slice(own_fields.as_bytes());
         fields::write_connection(&mut head, &request.head, &location.client, keep);
         if let Body::Redirect(to) = body
             && fields::is_clean(to)

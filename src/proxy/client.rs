@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use crate::config::model::{Action, Level, Location, ProxyPass, Return};
+use crate::config::model::{Action, FiguresForm, Level, Location, ProxyPass, Return};
 use crate::http::body::BodyReader;
 use crate::http::head::Framing;
 use crate::http::proxy_header;
@@ -14,7 +14,6 @@ use crate::http::refusal::Refusal;
 use crate::http::request::{Method, shown_line};
 use crate::http::scan::{HeadScanner, Scan};
 use crate::net::{Accepted, Loan, Peek, give_way, now};
-use crate::observe::metrics::Format;
 use crate::pin::{Credentials, EndReason, GroupId, Limits, Pinned, Pins, State};
 
 use super::answer::Body;
@@ -72,10 +71,8 @@ enum Own<'a> {
     Refused(Refusal),
     /// `return`
     Return(&'a Return),
-    /// `stub_status`
-    StubStatus,
-    /// `metrics`
-    Metrics,
+    /// `stub_status` and the like
+    Figures(FiguresForm),
     /// The page of a status.
     Status(u16),
     /// What a limit refuses with.
@@ -527,9 +524,8 @@ impl Client {
                 Err(Own::Status(403))
             }
             (_, Action::Proxy(pass)) => Ok(pass),
-            (_, Action::StubStatus | Action::Metrics) if !is_get(request) => Err(Own::Status(405)),
-            (_, Action::StubStatus) => Err(Own::StubStatus),
-            (_, Action::Metrics) => Err(Own::Metrics),
+            (_, Action::Show(_)) if !is_get(request) => Err(Own::Status(405)),
+            (_, Action::Show(form)) => Err(Own::Figures(*form)),
             (_, Action::NotFound | Action::Return(_)) => Err(Own::Status(404)),
         }
     }
@@ -560,17 +556,8 @@ impl Client {
                 }
                 kept
             }
-            Own::StubStatus => {
-                let text = self.worker.stub_status();
-                let body = Body::Text("text/plain", text.as_bytes());
-                self.answer(settings, location, request, 200, body, keep)
-                    .await
-            }
-            Own::Metrics => {
-                let format = Format::accepted(request.http_field("accept"));
-                let text = self.worker.metrics(settings, format);
-                let body = Body::Text(format.content_type(), text.as_bytes());
-                self.answer(settings, location, request, 200, body, keep)
+            Own::Figures(form) => {
+                self.answer_figures(settings, location, request, form, keep)
                     .await
             }
             // As nginx ends a request with these statuses: without an answer.

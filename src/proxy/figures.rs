@@ -2,16 +2,22 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::time::{ClockId, clock_gettime};
 
+use crate::config::model::{FiguresForm, Location};
+use crate::http::target::argument;
 use crate::net::{self, now};
 use crate::observe::counters::stub_status;
 use crate::observe::groups::PinCensus;
 use crate::observe::histogram::whole_us;
 use crate::observe::metrics::{self, Format};
+use crate::observe::status::{self, Context};
 
+use super::answer::Body;
+use super::client::Client;
+use super::request::Request;
 use super::upstream::Group;
 use super::worker::{Settings, Worker};
 
@@ -54,16 +60,56 @@ impl Worker {
         }
         self.others.set_census(&others);
     }
+}
 
-    pub(super) fn stub_status(&self) -> String {
-        self.look();
-        stub_status(&self.figures.workers)
-    }
-
-    /// The answer to who collects metrics.
-    pub(super) fn metrics(&self, settings: &Settings, format: Format) -> String {
-        self.look();
+impl Client {
+    /// Answers with the front's own figures. False if the connection cannot go on.
+    pub(super) async fn answer_figures(
+        &mut self,
+        settings: &Settings,
+        location: &Location,
+        request: &mut Request,
+        form: FiguresForm,
+        keep: bool,
+    ) -> bool {
+        let worker = Rc::clone(&self.worker);
         let connections = settings.config().main.worker_connections;
-        metrics::render(&self.figures, connections, format)
+        let figures = &*worker.figures;
+        worker.look();
+        let text;
+        let body = match form {
+            FiguresForm::StubStatus => {
+                text = stub_status(&figures.workers);
+                Body::Text("text/plain", text.as_bytes())
+            }
+            FiguresForm::Metrics => {
+                let format = Format::accepted(request.http_field("accept"));
+                text = metrics::render(figures, connections, format);
+                Body::Text(format.content_type(), text.as_bytes())
+            }
+            FiguresForm::Status if wants_json(request) => {
+                let now = SystemTime::now().duration_since(UNIX_EPOCH);
+                let context = Context {
+                    host: worker.hostname(),
+                    connections,
+                    now: now.unwrap_or_default(),
+                };
+                text = status::json(figures, &context);
+                Body::With("application/json", status::JSON_FIELDS, text.as_bytes())
+            }
+            FiguresForm::Status => {
+                let page = status::page();
+                let content = page.content.as_bytes();
+                Body::With("text/html; charset=utf-8", &page.fields, content)
+            }
+        };
+        self.answer(settings, location, request, 200, body, keep)
+            .await
     }
+}
+
+/// Whether a request asks for the figures behind the page (`?format=json`).
+fn wants_json(request: &Request) -> bool {
+    let query = request.head.query.map(|query| query.of(&request.bytes));
+    query.is_some_and(|query| argument(query, "format") == Some(b"json"))
 }

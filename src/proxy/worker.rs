@@ -24,7 +24,7 @@ use crate::observe::counters::Counters;
 use crate::observe::error_log::ErrorLog;
 use crate::observe::figures::Figures;
 use crate::observe::files::LogFile;
-use crate::observe::groups::GroupCounters;
+use crate::observe::groups::{GroupCounters, unix_seconds};
 use crate::pin::pins::Pinned;
 use crate::pin::{self, EndReason, GroupId};
 use crate::tls::{GroupTls, ServerTls};
@@ -347,6 +347,7 @@ impl Worker {
     fn start(self: &Rc<Self>, accepted: Accepted, listen: u64) {
         self.counters.accepted.add(1);
         if !self.has_room() {
+            self.counters.turned_away_at.set(unix_seconds());
             return;
         }
         self.counters.handled.add(1);

@@ -43,6 +43,7 @@ mod rules;
 mod secrets;
 mod signals;
 mod smoke;
+mod status;
 mod tls;
 mod unpinned;
 mod upgrade;

@@ -2,7 +2,7 @@
 
 use super::super::error::Result;
 use super::super::location::Locations;
-use super::super::model::{Action, Location, LocationIndex, Redirect, Return, Server};
+use super::super::model::{Action, FiguresForm, Location, LocationIndex, Redirect, Return, Server};
 use super::super::parse::Directive;
 use super::super::pattern::Pattern;
 use super::super::template::{Part, Template};
@@ -261,16 +261,17 @@ impl Builder<'_> {
 /// What a server or location answers itself.
 fn own_action(level: Level<'_>) -> Result<Action> {
     let own = [
-        ("stub_status", Action::StubStatus),
-        ("metrics", Action::Metrics),
+        ("stub_status", FiguresForm::StubStatus),
+        ("metrics", FiguresForm::Metrics),
+        ("status", FiguresForm::Status),
     ];
     let mut found = own.into_iter().filter(|(name, _)| level.has(name));
-    let Some((first, action)) = found.next() else {
+    let Some((first, shown)) = found.next() else {
         return Ok(Action::NotFound);
     };
     match found.find_map(|(name, _)| level.one(name)) {
         Some(other) => Err(other.error_of(&format!("is not allowed beside \"{first}\""))),
-        None => Ok(action),
+        None => Ok(Action::Show(shown)),
     }
 }
 

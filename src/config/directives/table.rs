@@ -160,6 +160,7 @@ static HONOURED: &[Definition] = directives! {
     "limit_conn_dry_run", REQUEST, FLAG, Once, "on | off", "off", Honoured, "Logs and does not refuse. `$limit_conn_status` is `PASSED`, `REJECTED` or `REJECTED_DRY_RUN`.";
     "stub_status", SERVER_LOCATION, words(0, 1), Once, "", "", Honoured, "Answers with nginx's counters.";
     "metrics", SERVER_LOCATION, words(0, 0), Once, "", "", Honoured, "Answers with everything that is counted, for Prometheus: in OpenMetrics where `Accept` asks for it. See [metrics.md](metrics.md). Let only those in who collect it (`allow`, `deny`).";
+    "status", SERVER_LOCATION, words(0, 0), Once, "", "", Honoured, "Answers with a page that shows every second what the front does and what is wrong; with `?format=json` its figures. See [status.md](status.md). It says who is behind: let only operators in (`allow`, `deny`).";
     // proxy
     "proxy_pass", LOCATION, words(1, 1), Once, "http://host[:port][uri] | http://unix:path[:uri]", "", Honoured, "Where requests go: an `upstream` group or an address, with variables a group or an IP address. With a URI part, that takes the place of the location's prefix. A location whose path ends with a slash sends requests without the slash there (301).";
     "proxy_set_header", REQUEST, words(2, 2), Many, "field value", "Host $proxy_host", Honoured, "Replaces a field of the request; an empty value removes it. Inherited only where there is none. `Authorization $http_authorization` changes nothing and hides nothing.";

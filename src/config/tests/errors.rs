@@ -316,6 +316,8 @@ fn in_location() {
         ("proxy_http_version 2;", r#"[emerg] invalid value "2" in "proxy_http_version" directive, it must be "1.1" in /p/conf/f:2 (a login lives on a connection that HTTP/1.0 would close and that HTTP/2 does not know)"#),
         ("stub_status x;", ""),
         ("metrics x;", r#"[emerg] invalid number of arguments in "metrics" directive…"#),
+        ("status on;", r#"[emerg] invalid number of arguments in "status" directive…"#),
+        ("status; metrics;", r#"[emerg] "status" directive is not allowed beside "metrics" in /p/conf/f:2"#),
         ("metrics; stub_status;", r#"[emerg] "metrics" directive is not allowed beside "stub_status" in /p/conf/f:2"#),
         ("proxy_redirect a b c;", r#"[emerg] invalid number of arguments in "proxy_redirect" directive…"#),
     ], "}\n}}");

@@ -2,7 +2,7 @@
 
 use std::fmt::{Display, Write as _};
 
-use super::super::histogram::Histogram;
+use super::super::histogram::{BOUNDS, Histogram, seconds};
 
 /// In which format metrics are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -182,7 +182,7 @@ impl Samples<'_> {
 
     /// Writes the sum of histograms of durations.
     pub(super) fn put_histogram<'h>(&mut self, all: impl Iterator<Item = &'h Histogram>) {
-        let mut buckets = [0; super::super::histogram::BOUNDS + 1];
+        let mut buckets = [0; BOUNDS + 1];
         let mut sum_us = 0;
         for histogram in all {
             let theirs = histogram.buckets();
@@ -223,11 +223,6 @@ impl Samples<'_> {
         }
         let _ = writeln!(out, " {number}");
     }
-}
-
-/// Microseconds as seconds, in the shortest decimal notation: `0.0005`, which OpenMetrics calls canonical.
-pub(super) fn seconds(us: u64) -> f64 {
-    us as f64 / 1e6
 }
 
 /// A label's value, escaped as both formats want it.

@@ -14,7 +14,8 @@ use crate::balance::Availability;
 use super::counters::Counters;
 use super::figures::{BindingState, Figures};
 use super::groups::{PinCensus, Snapshot};
-use encode::{Encoder, Family, seconds};
+use super::histogram::seconds;
+use encode::{Encoder, Family};
 use families as f;
 
 pub use encode::Format;

@@ -5,7 +5,7 @@ pub(crate) mod binding;
 mod client_certificates;
 mod figures;
 pub(crate) mod pki;
-mod servers;
+pub(crate) mod servers;
 pub(crate) mod serving;
 
 use std::io::{Read as _, Write as _};

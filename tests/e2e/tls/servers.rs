@@ -29,8 +29,8 @@ struct Agreed {
 }
 
 /// TLS before a server that has none, one connection for each.
-pub(super) struct Terminator {
-    pub(super) addr: SocketAddr,
+pub(crate) struct Terminator {
+    pub(crate) addr: SocketAddr,
     agreed: Arc<Mutex<Vec<Agreed>>>,
     failed: Arc<AtomicUsize>,
     _serving: Serving,
@@ -38,7 +38,7 @@ pub(super) struct Terminator {
 
 impl Terminator {
     /// Shows the certificate that is `called` so; `clients` is whose certificates it asks for.
-    pub(super) fn before(to: SocketAddr, pki: &Pki, called: &str, clients: Option<&str>) -> Self {
+    pub(crate) fn before(to: SocketAddr, pki: &Pki, called: &str, clients: Option<&str>) -> Self {
         let read = |name: &str| {
             let path = pki.path(&format!("{name}.pem"));
             let chain = CertificateDer::pem_file_iter(path).expect("a file");
