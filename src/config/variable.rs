@@ -2,6 +2,8 @@
 
 use ClientCertificateVariable as Fact;
 
+use crate::http::proxy_tlv::Tlv;
+
 /// Index into [`super::model::Http::user_variables`].
 pub type UserVariable = usize;
 
@@ -36,6 +38,7 @@ pub enum Variable {
     ProxyProtocolPort,
     ProxyProtocolServerAddr,
     ProxyProtocolServerPort,
+    ProxyProtocolTlv(Tlv),
     Scheme,
     Https,
     ServerName,
@@ -153,6 +156,9 @@ impl Variable {
         let lower = name.to_ascii_lowercase();
         if let Some((_, variable)) = NAMES.iter().find(|(known, _)| *known == lower) {
             return Some(variable.clone());
+        }
+        if let Some(name) = lower.strip_prefix("proxy_protocol_tlv_") {
+            return Tlv::named(name).map(Variable::ProxyProtocolTlv);
         }
         FAMILIES.iter().find_map(|(prefix, make)| {
             lower.strip_prefix(prefix)?;
@@ -335,6 +341,11 @@ mod tests {
             ("", None),
             ("ssl_protocol", Some(Variable::Tls(TlsVariable::Protocol))),
             ("ssl_nonsense", None),
+            (
+                "proxy_protocol_tlv_0xEA",
+                Some(Variable::ProxyProtocolTlv(Tlv::Type(0xea))),
+            ),
+            ("proxy_protocol_tlv_nonsense", None),
         ] {
             assert_eq!(Variable::builtin(name), expected, "{name}");
         }

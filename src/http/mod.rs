@@ -11,6 +11,7 @@ pub mod fields;
 pub mod head;
 pub mod host;
 pub mod proxy_header;
+pub mod proxy_tlv;
 pub mod refusal;
 pub mod request;
 pub mod response;

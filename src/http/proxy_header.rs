@@ -2,6 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use super::head::Span;
+use super::proxy_tlv;
+
 /// What stands at the beginning of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Parsed {
@@ -13,8 +16,10 @@ pub enum Parsed {
     Header {
         /// Its length in bytes.
         len: usize,
-        /// Source and destination; `None` for `UNKNOWN` and `LOCAL`.
+        /// Source and destination; `None` for `UNKNOWN`, for `LOCAL`, and for what is neither TCP over IPv4 nor over IPv6.
         addresses: Option<(SocketAddr, SocketAddr)>,
+        /// Where its type-length-values are; empty without addresses.
+        tlvs: Span,
     },
 }
 
@@ -79,6 +84,7 @@ fn version_1(bytes: &[u8]) -> Parsed {
     Parsed::Header {
         len: end + 2,
         addresses,
+        tlvs: Span::default(),
     }
 }
 
@@ -105,42 +111,57 @@ fn version_2(bytes: &[u8]) -> Parsed {
     if version_and_command >> 4 != 2 || len > V2_MAX {
         return Parsed::Broken;
     }
-    let Some(body) = bytes.get(16..len) else {
+    let Some(header) = bytes.get(..len) else {
         return Parsed::Incomplete;
     };
-    let port = |at: usize| u16::from_be_bytes([body[at], body[at + 1]]);
-    let addresses = match (version_and_command & 15, family >> 4) {
-        (0, _) => None,
-        // A transport that is not assigned.
-        (1, _) if family & 15 > 2 => return Parsed::Broken,
-        (1, 0 | 3) => None,
-        (1, 1) if body.len() >= 12 => {
-            let ip = |at: usize| {
-                IpAddr::from(Ipv4Addr::new(
-                    body[at],
-                    body[at + 1],
-                    body[at + 2],
-                    body[at + 3],
-                ))
-            };
-            Some((
-                SocketAddr::new(ip(0), port(8)),
-                SocketAddr::new(ip(4), port(10)),
-            ))
-        }
-        (1, 2) if body.len() >= 36 => {
-            let ip = |at: usize| {
-                let octets: [u8; 16] = body[at..at + 16].try_into().unwrap_or_default();
-                IpAddr::from(Ipv6Addr::from(octets))
-            };
-            Some((
-                SocketAddr::new(ip(0), port(32)),
-                SocketAddr::new(ip(16), port(34)),
-            ))
-        }
-        _ => return Parsed::Broken,
+    let local = Parsed::Header {
+        len,
+        addresses: None,
+        tlvs: Span::default(),
     };
-    Parsed::Header { len, addresses }
+    let found = match (version_and_command & 15, family >> 4, family & 15) {
+        // The whole block is to be discarded, whatever it holds.
+        (0, ..) => return local,
+        // A command, a family or a transport that is not assigned.
+        (2.., ..) | (_, 4.., _) | (.., 3..) => return Parsed::Broken,
+        (1, 1, 1) => ipv4(&header[16..]),
+        (1, 2, 1) => ipv6(&header[16..]),
+        (1, ..) => return local,
+    };
+    match found {
+        Some((addresses, taken)) if proxy_tlv::are_right(header, 16 + taken) => Parsed::Header {
+            len,
+            addresses: Some(addresses),
+            tlvs: Span::new(16 + taken, len),
+        },
+        _ => Parsed::Broken,
+    }
+}
+
+/// The addresses of a block, and the bytes that they take.
+fn ipv4(block: &[u8]) -> Option<((SocketAddr, SocketAddr), usize)> {
+    let [a, b, c, d, e, f, g, h, ports @ ..] = *block.first_chunk::<12>()?;
+    let source = IpAddr::from(Ipv4Addr::new(a, b, c, d));
+    let destination = IpAddr::from(Ipv4Addr::new(e, f, g, h));
+    Some((with_ports(source, destination, ports), 12))
+}
+
+/// The same for IPv6.
+fn ipv6(block: &[u8]) -> Option<((SocketAddr, SocketAddr), usize)> {
+    let (&source, rest) = block.split_first_chunk::<16>()?;
+    let (&destination, rest) = rest.split_first_chunk::<16>()?;
+    let ip = |octets: [u8; 16]| IpAddr::from(Ipv6Addr::from(octets));
+    let ports = *rest.first_chunk::<4>()?;
+    Some((with_ports(ip(source), ip(destination), ports), 36))
+}
+
+fn with_ports(source: IpAddr, destination: IpAddr, ports: [u8; 4]) -> (SocketAddr, SocketAddr) {
+    let [a, b, c, d] = ports;
+    let [from, to] = [[a, b], [c, d]].map(u16::from_be_bytes);
+    (
+        SocketAddr::new(source, from),
+        SocketAddr::new(destination, to),
+    )
 }
 
 #[cfg(test)]
@@ -148,17 +169,33 @@ mod tests {
     use super::*;
 
     fn header(text: &[u8]) -> Option<(SocketAddr, SocketAddr)> {
+        header_and_tlvs(text).0
+    }
+
+    fn header_and_tlvs(text: &[u8]) -> (Option<(SocketAddr, SocketAddr)>, &[u8]) {
         match parse(text) {
-            Parsed::Header { len, addresses } => {
+            Parsed::Header {
+                len,
+                addresses,
+                tlvs,
+            } => {
                 assert_eq!(len, text.len());
                 for cut in 0..text.len() {
                     assert_eq!(parse(&text[..cut]), Parsed::Incomplete, "cut at {cut}");
                 }
-                addresses
+                (addresses, tlvs.of(text))
             }
             other => panic!("{other:?}"),
         }
     }
+
+    fn v2(command: u8, family: u8, block: &[u8]) -> Vec<u8> {
+        let length = u16::try_from(block.len()).unwrap().to_be_bytes();
+        [&V2_SIGNATURE[..], &[command, family], &length[..], block].concat()
+    }
+
+    /// 192.0.2.1:1000 and 192.0.2.2:80
+    const IPV4: [u8; 12] = [192, 0, 2, 1, 192, 0, 2, 2, 0x03, 0xe8, 0, 80];
 
     #[test]
     fn both_versions_name_source_and_destination() {
@@ -176,14 +213,57 @@ mod tests {
             v6
         );
         assert_eq!(header(b"PROXY UNKNOWN\r\n"), None);
-        let mut two = V2_SIGNATURE.to_vec();
-        two.extend([
-            0x21, 0x11, 0, 12, 192, 0, 2, 1, 192, 0, 2, 2, 0x03, 0xe8, 0, 80,
-        ]);
-        assert_eq!(header(&two), v4);
-        let mut local = V2_SIGNATURE.to_vec();
-        local.extend([0x20, 0, 0, 0]);
-        assert_eq!(header(&local), None);
+        assert_eq!(header(&v2(0x21, 0x11, &IPV4)), v4);
+        let ip = |last: u8| [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, last];
+        let block = [&ip(1)[..], &ip(2), &IPV4[8..]].concat();
+        assert_eq!(header(&v2(0x21, 0x21, &block)), v6);
+    }
+
+    /// No addresses, as nginx and HAProxy have none: what the balancer says of itself, and what is no TCP over IP.
+    #[test]
+    fn others_have_no_addresses() {
+        let tlv = [&IPV4[..], b"\x01\0\x02h2"].concat();
+        for (command, family) in [
+            (0x20, 0x11),
+            (0x20, 0xff),
+            (0x21, 0),
+            (0x21, 0x10),
+            (0x21, 0x12),
+        ] {
+            for block in [&b""[..], b"\x03", &IPV4, &tlv] {
+                let bytes = v2(command, family, block);
+                assert_eq!(header_and_tlvs(&bytes), (None, &b""[..]));
+            }
+        }
+        assert_eq!(header(&v2(0x21, 0x31, &[b'/'; 216])), None);
+    }
+
+    #[test]
+    fn type_length_values_come_behind_the_addresses() {
+        let tlvs = b"\x01\0\x08http/1.1\x04\0\0";
+        let bytes = v2(0x21, 0x11, &[&IPV4[..], tlvs].concat());
+        assert_eq!(header_and_tlvs(&bytes).1, tlvs);
+        // As many as there may be, and one byte more.
+        let most = |more: usize| {
+            let length = V2_MAX - 16 - IPV4.len() - 3 + more;
+            let head = [0xee, length.to_be_bytes()[6], length.to_be_bytes()[7]];
+            v2(
+                0x21,
+                0x11,
+                &[&IPV4[..], &head, &vec![b'x'; length]].concat(),
+            )
+        };
+        assert_eq!(header_and_tlvs(&most(0)).1.len(), V2_MAX - 28);
+        assert_eq!(parse(&most(1)[..16]), Parsed::Broken);
+        for broken in [
+            &b"\x01"[..],
+            b"\x01\0",
+            b"\x01\0\x01",
+            b"\x03\0\x04\0\0\0\0",
+        ] {
+            let bytes = v2(0x21, 0x11, &[&IPV4[..], broken].concat());
+            assert_eq!(parse(&bytes), Parsed::Broken, "{broken:?}");
+        }
     }
 
     #[test]

@@ -20,7 +20,7 @@ use super::answer::Body;
 use super::forward::{Finished, Forward};
 use super::limits::Limited;
 use super::relay::HEAD_BYTES;
-use super::request::{ClientRef, Connection, Request};
+use super::request::{ClientRef, Connection, Proxied, Request};
 use super::route::{Routed, returned, route};
 use super::slot::{Phase, Timer};
 use super::upstream::Upstream;
@@ -626,9 +626,19 @@ impl Client {
         loop {
             match proxy_header::parse(&self.buffered) {
                 proxy_header::Parsed::Incomplete => {}
-                proxy_header::Parsed::Header { len, addresses } => {
-                    self.buffered.drain(..len);
-                    self.connection.proxied = addresses.map(Box::new);
+                proxy_header::Parsed::Header {
+                    len,
+                    addresses,
+                    tlvs,
+                } => {
+                    self.connection.proxied = addresses.map(|(source, destination)| {
+                        Box::new(Proxied {
+                            source,
+                            destination,
+                            tlvs: tlvs.of(&self.buffered).into(),
+                        })
+                    });
+                    self.buffered = self.buffered.split_off(len);
                     return true;
                 }
                 proxy_header::Parsed::Broken => {

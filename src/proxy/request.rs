@@ -50,8 +50,16 @@ pub(super) struct Connection {
     pub(super) plain_for_tls: bool,
     /// The certificate that the client was asked for; `None`: it was not.
     pub(super) presented: Option<Box<Presented>>,
-    /// Source and destination that a PROXY header named.
-    pub(super) proxied: Option<Box<(SocketAddr, SocketAddr)>>,
+    /// What a PROXY header named.
+    pub(super) proxied: Option<Box<Proxied>>,
+}
+
+/// What a PROXY header says of a connection.
+pub(super) struct Proxied {
+    pub(super) source: SocketAddr,
+    pub(super) destination: SocketAddr,
+    /// Type-length-values as they came.
+    pub(super) tlvs: Box<[u8]>,
 }
 
 impl Drop for Connection {

@@ -113,10 +113,9 @@ fn real_client(client: ClientRef<'_>, request: &Request) -> ClientAddress {
     }
     let field = match &real_ip.header {
         RealIpHeader::ProxyProtocol => {
-            return client
-                .proxied
-                .as_ref()
-                .map_or(client.address, |proxied| ClientAddress::Inet(proxied.0));
+            return client.proxied.as_ref().map_or(client.address, |proxied| {
+                ClientAddress::Inet(proxied.source)
+            });
         }
         RealIpHeader::XRealIp => "x-real-ip",
         RealIpHeader::XForwardedFor => "x-forwarded-for",

@@ -219,19 +219,23 @@ impl Lookup for View<'_> {
             Variable::ProxyProtocolAddr => client
                 .proxied
                 .as_ref()
-                .is_some_and(|from| show(out, from.0.ip())),
+                .is_some_and(|from| show(out, from.source.ip())),
             Variable::ProxyProtocolPort => client
                 .proxied
                 .as_ref()
-                .is_some_and(|from| show(out, from.0.port())),
+                .is_some_and(|from| show(out, from.source.port())),
             Variable::ProxyProtocolServerAddr => client
                 .proxied
                 .as_ref()
-                .is_some_and(|to| show(out, to.1.ip())),
+                .is_some_and(|to| show(out, to.destination.ip())),
             Variable::ProxyProtocolServerPort => client
                 .proxied
                 .as_ref()
-                .is_some_and(|to| show(out, to.1.port())),
+                .is_some_and(|to| show(out, to.destination.port())),
+            Variable::ProxyProtocolTlv(tlv) => client
+                .proxied
+                .as_ref()
+                .is_some_and(|proxied| tlv.append(&proxied.tlvs, out)),
             Variable::Scheme => put(out, Some(client.scheme())),
             Variable::Tls(variable) => client
                 .socket
