@@ -57,6 +57,18 @@ fn show(out: &mut Vec<u8>, value: impl std::fmt::Display) -> bool {
     true
 }
 
+/// nginx shows no port 0: nobody said which it is.
+fn port(out: &mut Vec<u8>, address: SocketAddr) -> bool {
+    address.port() != 0 && show(out, address.port())
+}
+
+fn client_port(out: &mut Vec<u8>, address: ClientAddress) -> bool {
+    match address {
+        ClientAddress::Inet(address) => port(out, address),
+        ClientAddress::Unix => false,
+    }
+}
+
 fn seconds(out: &mut Vec<u8>, duration: Duration) -> bool {
     show(
         out,
@@ -198,10 +210,7 @@ impl Lookup for View<'_> {
                 show(out, request.client)
             }
             Variable::RemoteAddr => show(out, request.client),
-            Variable::RemotePort => match request.client {
-                ClientAddress::Inet(address) => show(out, address.port()),
-                ClientAddress::Unix => false,
-            },
+            Variable::RemotePort => client_port(out, request.client),
             Variable::RemoteUser => false,
             Variable::BinaryRemoteAddr => {
                 match request.client.ip().map(|ip| ip.to_canonical()) {
@@ -212,10 +221,7 @@ impl Lookup for View<'_> {
                 true
             }
             Variable::RealipRemoteAddr => show(out, client.address),
-            Variable::RealipRemotePort => match client.address {
-                ClientAddress::Inet(address) => show(out, address.port()),
-                ClientAddress::Unix => false,
-            },
+            Variable::RealipRemotePort => client_port(out, client.address),
             Variable::ProxyProtocolAddr => client
                 .proxied
                 .as_ref()
@@ -223,7 +229,7 @@ impl Lookup for View<'_> {
             Variable::ProxyProtocolPort => client
                 .proxied
                 .as_ref()
-                .is_some_and(|from| show(out, from.source.port())),
+                .is_some_and(|from| port(out, from.source)),
             Variable::ProxyProtocolServerAddr => client
                 .proxied
                 .as_ref()
@@ -231,7 +237,7 @@ impl Lookup for View<'_> {
             Variable::ProxyProtocolServerPort => client
                 .proxied
                 .as_ref()
-                .is_some_and(|to| show(out, to.destination.port())),
+                .is_some_and(|to| port(out, to.destination)),
             Variable::ProxyProtocolTlv(tlv) => client
                 .proxied
                 .as_ref()

@@ -6,6 +6,9 @@ mod crowd;
 mod front;
 mod nginx;
 #[allow(dead_code)]
+mod haproxy;
+mod nginx;
+#[allow(dead_code)]
 mod peer;
 #[path = "../plan/mod.rs"]
 mod plan;
@@ -35,6 +38,7 @@ mod old_clients;
 mod pins;
 mod probe;
 mod process;
+mod proxy_protocol;
 mod proxying;
 mod reloads;
 mod retries;

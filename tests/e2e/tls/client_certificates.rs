@@ -184,7 +184,7 @@ fn the_host_has_to_be_of_the_server_that_was_negotiated() {
 }
 
 /// What curl gets with somebody's certificate.
-fn curl(pki: &Pki, addr: SocketAddr, who: &str, arguments: &[&str]) -> String {
+pub(crate) fn curl(pki: &Pki, addr: SocketAddr, who: &str, arguments: &[&str]) -> String {
     let mut command = Command::new("curl");
     command
         .args([

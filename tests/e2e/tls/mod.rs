@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)] // what fails in a helper fails its test
 
 pub(crate) mod binding;
-mod client_certificates;
+pub(crate) mod client_certificates;
 mod figures;
 pub(crate) mod pki;
 pub(crate) mod servers;
