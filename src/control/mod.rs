@@ -522,30 +522,38 @@ impl Control {
     }
 
     /// Notes whether another process listens at the same addresses, before some are closed here.
-    fn share_addresses(&mut self) {
+    fn share_addresses(&mut self) -> bool {
         self.reap();
         let shared = self.successor.is_some() || self.owner.is_there();
         for (_, bound) in self.addresses.iter() {
             bound.share(shared);
         }
-    }
-
-    fn close_addresses(&mut self) {
-        self.share_addresses();
-        self.addresses = Addresses::default();
+        shared
     }
 
     /// Stops at once; what does not end in time ends with the process.
     async fn stop(&mut self) {
-        self.close_addresses();
+        self.share_addresses();
+        self.addresses = Addresses::default();
         self.workers.tell(|| Command::Stop);
         let _ = tokio::time::timeout(STOP_PATIENCE, self.workers.all_ended()).await;
     }
 
     /// Finishes what is in flight, at most for `worker_shutdown_timeout`; TERM and INT end the patience.
     async fn drain(&mut self, signals: &mut Signals) {
-        self.close_addresses();
-        self.workers.tell(|| Command::Drain);
+        let shared = self.share_addresses();
+        if !shared {
+            for (_, bound) in self.addresses.iter() {
+                if let Err(error) = bound.let_nobody_in() {
+                    let cause = Cause::from(&error);
+                    let message =
+                        format_args!("setsockopt(SO_ATTACH_FILTER) failed ({cause}), ignored");
+                    self.main_log.note(Level::Warn, message);
+                }
+            }
+        }
+        self.addresses = Addresses::default();
+        self.workers.tell(|| Command::Drain { shared });
         let patience = self.deployment.config.main.shutdown_timeout;
         let deadline = patience.map(|patience| Instant::now() + patience);
         loop {

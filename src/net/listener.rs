@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::errno::Errno;
 use nix::fcntl::FcntlArg;
-use socket2::{Domain, SockAddr, Type};
+use socket2::{Domain, SockAddr, SockFilter, Type};
 
 use super::executor::give_way;
 use super::socket::Socket;
@@ -199,6 +199,36 @@ impl Bound {
     /// Notes whether somebody else listens there, too, and so needs a unix socket's file when this process stops.
     pub fn share(&self, shared: bool) {
         self.shared.store(shared, Ordering::Relaxed);
+    }
+
+    /// Has the kernel drop what asks for a connection (SYN, RFC 9293), so that those who have one can be accepted to the last before the
+    /// sockets are closed, which resets whoever waits in them. Not for sockets that another process has, too; a unix socket loses its
+    /// file instead, when this is dropped.
+    ///
+    /// # Errors
+    /// The kernel has no memory for it.
+    pub fn let_nobody_in(&self) -> io::Result<()> {
+        // Byte 13 of the TCP header has the flags; bit 1 of them is SYN. What completes a handshake has it not.
+        const FILTER: [SockFilter; 4] = [
+            SockFilter::new(
+                (libc::BPF_LD | libc::BPF_B | libc::BPF_ABS) as u16,
+                0,
+                0,
+                13,
+            ),
+            SockFilter::new(
+                (libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K) as u16,
+                0,
+                1,
+                2,
+            ),
+            SockFilter::new((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, 0),
+            SockFilter::new((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, u32::MAX),
+        ];
+        match self.path {
+            Some(_) => Ok(()),
+            None => { self.sockets.iter() }.try_for_each(|socket| socket.attach_filter(&FILTER)),
+        }
     }
 
     /// Where it listens, with the port that the kernel chose; `None` for a unix socket.

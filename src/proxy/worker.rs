@@ -38,6 +38,10 @@ use super::upstream::{Group, Upstream};
 /// Clients accepted in a row before others get their turn.
 const ACCEPT_BATCH: usize = 64;
 
+/// How long an address that nobody is let in at any more stays open for those whose handshake is under way: a round trip around the
+/// world.
+const HANDSHAKE_PATIENCE: Duration = Duration::from_millis(300);
+
 /// How long a worker without descriptors waits before it accepts again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(250);
 
@@ -82,7 +86,10 @@ pub enum Command {
     /// Take over a configuration, and listen on these addresses too.
     Deploy(Arc<Deployment>, Vec<(u64, Arc<Bound>)>),
     /// Finish what is in flight, then stop.
-    Drain,
+    Drain {
+        /// Another process has the listening sockets, too, and whoever waits in them.
+        shared: bool,
+    },
     /// Stop.
     Stop,
 }
@@ -130,8 +137,14 @@ pub fn run(setup: Setup) -> io::Result<()> {
                     worker.deploy(deployment);
                     worker.listen(bound)?;
                 }
-                Command::Drain => {
+                Command::Drain { shared } => {
+                    worker.slots.drain();
+                    if !shared {
+                        net::sleep(HANDSHAKE_PATIENCE).await;
+                        worker.accept_all();
+                    }
                     worker.close_addresses(&[]);
+                    // Those who came meanwhile.
                     worker.slots.drain();
                     while worker.slots.len() + net::closing() > 0 {
                         // A second command ends the patience.
@@ -182,6 +195,12 @@ impl Settings {
     }
 }
 
+/// A listening socket that a task accepts from, until this is dropped.
+struct Open {
+    listener: Rc<Listener>,
+    _closed: oneshot::Sender<Infallible>,
+}
+
 /// One worker's own world.
 pub(super) struct Worker {
     number: usize,
@@ -208,8 +227,8 @@ pub(super) struct Worker {
     /// A task that writes `access` out is on its way.
     pub(super) flushing: Cell<bool>,
     pub(super) upstream_connections: Rc<Cell<usize>>,
-    /// The addresses that are open, and what those who accept there wait for the end of.
-    addresses: RefCell<HashMap<u64, Vec<oneshot::Sender<Infallible>>>>,
+    /// The addresses that are open.
+    addresses: RefCell<HashMap<u64, Vec<Open>>>,
     clients_accepted: Cell<u64>,
     pins_made: Cell<u64>,
     hostname: String,
@@ -299,7 +318,11 @@ impl Worker {
             let mut open = Vec::new();
             for listener in bound.listeners(self.number, self.workers)? {
                 let (opened, closed) = oneshot::channel();
-                open.push(opened);
+                let listener = Rc::new(listener);
+                open.push(Open {
+                    listener: Rc::clone(&listener),
+                    _closed: opened,
+                });
                 net::spawn(Rc::clone(self).accept(id, listener, closed));
             }
             self.addresses.borrow_mut().insert(id, open);
@@ -314,11 +337,22 @@ impl Worker {
             .retain(|id, _| open.contains(id));
     }
 
+    /// Accepts whoever is waiting, before the addresses are closed.
+    fn accept_all(self: &Rc<Self>) {
+        for (&listen, open) in &*self.addresses.borrow() {
+            for Open { listener, .. } in open {
+                while let Ok(Some(accepted)) = listener.try_accept() {
+                    self.start(accepted, listen);
+                }
+            }
+        }
+    }
+
     /// Accepts until the sender of `closed` is gone.
     async fn accept(
         self: Rc<Self>,
         listen: u64,
-        listener: Listener,
+        listener: Rc<Listener>,
         mut closed: oneshot::Receiver<Infallible>,
     ) {
         loop {

@@ -4,7 +4,6 @@
 mod crowd;
 #[allow(dead_code)] // each group of tests uses its own part
 mod front;
-mod nginx;
 #[allow(dead_code)]
 mod haproxy;
 mod nginx;
@@ -40,6 +39,7 @@ mod probe;
 mod process;
 mod proxy_protocol;
 mod proxying;
+mod queue;
 mod reloads;
 mod retries;
 mod room;

@@ -27,16 +27,16 @@ fn runs(pid: i32) -> bool {
     !state.is_empty() && !state.starts_with('Z')
 }
 
-fn tell(pid: i32, signal: Signal) {
+pub(crate) fn tell(pid: i32, signal: Signal) {
     kill(Pid::from_raw(pid), signal).unwrap();
 }
 
-fn ends(pid: i32) {
+pub(crate) fn ends(pid: i32) {
     eventually("the process ends", || (!runs(pid)).then_some(()));
 }
 
 /// Ends a process that nobody else does.
-struct Successor(i32);
+pub(crate) struct Successor(pub(crate) i32);
 
 impl Drop for Successor {
     fn drop(&mut self) {
@@ -48,7 +48,7 @@ impl Drop for Successor {
 }
 
 /// Has `pid` start the new binary; the number of its process, once it serves.
-fn upgrade(front: &Front, pid: i32) -> i32 {
+pub(crate) fn upgrade(front: &Front, pid: i32) -> i32 {
     let before = front.error_log().len();
     tell(pid, Signal::SIGUSR2);
     eventually("the new binary serves", || {

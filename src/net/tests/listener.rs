@@ -26,6 +26,39 @@ fn nobody_is_left_waiting() {
     });
 }
 
+#[test]
+fn who_was_let_in_can_be_accepted_when_nobody_else_is() {
+    on_each(|_| async {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let options = InetOptions {
+                backlog: 1024,
+                shares_port: false,
+                ipv6only: true,
+                keepalive: None,
+            };
+            let bound = Bound::inet(address.parse().unwrap(), 1, &options).unwrap();
+            let listener = listener(&bound);
+            let address = bound.address().unwrap();
+            let waiting = [connect(address).await, connect(address).await];
+            bound.let_nobody_in().unwrap();
+            let late = Socket::connect(address, None, false).unwrap();
+            assert!(!is_ready(|cx| late.poll_connected(cx)).await);
+            drop(bound);
+            for client in &waiting {
+                let accepted = accept(&listener).await;
+                send(client, b"here").await;
+                assert_eq!(receive(&accepted).await, b"here");
+            }
+            assert!(listener.try_accept().unwrap().is_none());
+            drop(listener);
+            // It asks again a second later (RFC 6298), and is told.
+            let told = poll_fn(|cx| late.poll_connected(cx)).await;
+            let kind = told.unwrap_err().kind();
+            assert_eq!(kind, std::io::ErrorKind::ConnectionRefused);
+        }
+    });
+}
+
 /// Also where somebody waited: an entry that is with the kernel would keep the address open.
 #[test]
 fn an_address_is_closed_with_the_last_listener() {
