@@ -138,13 +138,12 @@ pub fn run(setup: Setup) -> io::Result<()> {
                     worker.listen(bound)?;
                 }
                 Command::Drain { shared } => {
-                    worker.slots.drain();
+                    // First, so that whoever is told to come again is refused at once where he would come here.
                     if !shared {
                         net::sleep(HANDSHAKE_PATIENCE).await;
                         worker.accept_all();
                     }
                     worker.close_addresses(&[]);
-                    // Those who came meanwhile.
                     worker.slots.drain();
                     while worker.slots.len() + net::closing() > 0 {
                         // A second command ends the patience.

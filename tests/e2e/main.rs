@@ -44,6 +44,7 @@ mod reloads;
 mod retries;
 mod room;
 mod rules;
+mod scaling;
 mod secrets;
 mod signals;
 mod smoke;
