@@ -100,6 +100,10 @@ pub struct Counters {
     pub logins: Logins,
     /// Requests that were legs of logins, those of logins under way included.
     pub login_legs: Count,
+    /// Logins that succeeded in the last minutes.
+    pub lately_succeeded: Gauge,
+    /// Logins that failed in the last minutes.
+    pub lately_failed: Gauge,
     /// Messages of clients and servers refused, by reason.
     pub refusals: Refusals,
     /// Handshakes with clients.
@@ -204,6 +208,12 @@ impl Logins {
     pub fn count(&self, scheme: Scheme, end: LoginEnd) {
         // Either ALL lists the variants in their order.
         self.0[scheme as usize][end as usize].add(1);
+    }
+
+    /// The numbers of each end, all schemes together, in the order of [`LoginEnd::ALL`].
+    pub fn by_end(&self) -> [u64; LoginEnd::ALL.len()] {
+        let sum = |end: usize| self.0.iter().map(|ends| ends[end].value()).sum();
+        array::from_fn(sum)
     }
 
     /// The schemes, the ends and their numbers.
@@ -342,6 +352,9 @@ mod tests {
             }
         }
         assert_eq!(logins.iter().collect::<Vec<_>>(), expected);
+        let of = |end| expected.iter().filter(move |(_, it, _)| *it == end);
+        let sums = LoginEnd::ALL.map(|end| of(end).map(|(_, _, number)| number).sum::<u64>());
+        assert_eq!(logins.by_end(), sums);
     }
 
     #[test]

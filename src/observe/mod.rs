@@ -15,5 +15,6 @@ pub mod groups;
 pub mod handshakes;
 pub mod histogram;
 pub mod metrics;
+pub mod recent;
 pub mod status;
 pub mod time;

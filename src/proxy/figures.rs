@@ -46,6 +46,10 @@ impl Worker {
             counters.cpu_us.set(whole_us(Duration::from(time)));
         }
         let now = now();
+        let logins = counters.logins.by_end();
+        let [succeeded, failed, _] = self.recent_logins.growth(logins, now);
+        counters.lately_succeeded.set(succeeded);
+        counters.lately_failed.set(failed);
         let shown = counters.groups.load();
         let mut others = PinCensus::default();
         for group in self.groups.borrow().values() {

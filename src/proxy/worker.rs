@@ -25,8 +25,9 @@ use crate::observe::error_log::ErrorLog;
 use crate::observe::figures::Figures;
 use crate::observe::files::LogFile;
 use crate::observe::groups::{GroupCounters, unix_seconds};
+use crate::observe::recent::Recent;
 use crate::pin::pins::Pinned;
-use crate::pin::{self, EndReason, GroupId};
+use crate::pin::{self, EndReason, GroupId, LoginEnd};
 use crate::tls::{GroupTls, ServerTls};
 
 use super::client::Client;
@@ -222,6 +223,8 @@ pub(super) struct Worker {
     pub(super) figures: Arc<Figures>,
     /// For the groups together that the configuration does not name.
     pub(super) others: Arc<GroupCounters>,
+    /// Ends of logins, as [`Logins::by_end`](crate::observe::counters::Logins::by_end) counts them.
+    pub(super) recent_logins: Recent<{ LoginEnd::ALL.len() }>,
     pub(super) access: RefCell<AccessBuffers>,
     /// A task that writes `access` out is on its way.
     pub(super) flushing: Cell<bool>,
@@ -258,6 +261,7 @@ impl Worker {
             counters: Arc::clone(&setup.figures.workers[setup.number]),
             figures: Arc::clone(&setup.figures),
             others: Arc::default(),
+            recent_logins: Recent::new(now()),
             access: RefCell::default(),
             flushing: Cell::new(false),
             upstream_connections: Rc::default(),

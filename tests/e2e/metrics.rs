@@ -246,6 +246,10 @@ async fn what_happens_is_counted() {
     assert_eq!(number(&now, "pins_created_total"), 2.0);
     assert_eq!(number(&now, "pins_ended_total{reason=\"evicted\"}"), 1.0);
     assert_eq!(number(&now, "connections{state=\"pinned\"}"), 1.0);
+    let succeeded = "logins_total{scheme=\"ntlm\",result=\"succeeded\"}";
+    assert_eq!(number(&now, succeeded), 2.0);
+    assert_eq!(number(&now, "logins_total"), 2.0);
+    assert_eq!(number(&now, "login_legs_total"), 4.0);
     // Two legs each.
     assert_eq!(number(&now, "http_responses_total{class=\"4xx\"}"), 2.0);
     assert_eq!(

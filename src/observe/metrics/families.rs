@@ -46,6 +46,9 @@ families! {
     PINS_CREATED: Counter "pins_created" ["worker"] "Upstream connections that were bound to a client.";
     PINS_ENDED: Counter "pins_ended" ["reason"] "Pins that ended, by reason.";
     PIN_TABLE_FULL: Counter "pin_table_full" ["worker" "upstream"] "Idle logins that were ended because ntlm allows no more of them.";
+    // Logins
+    LOGINS: Counter "logins" ["scheme" "result"] "Logins that ended: succeeded, failed (the server refused it), or aborted without a verdict.";
+    LOGIN_LEGS: Counter "login_legs" [] "Requests that were legs of logins, those of logins under way included.";
     // Servers
     UPSTREAM_CONNECTIONS: Gauge "upstream_connections" ["worker"] "Open connections to servers.";
     UPSTREAM_OPENED: Counter "upstream_connections_opened" ["worker"] "Connections to servers that were opened.";

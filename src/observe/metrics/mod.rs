@@ -39,6 +39,7 @@ pub fn render(figures: &Figures, connections: usize, format: Format) -> String {
     page.workers(connections);
     page.requests();
     page.pins();
+    page.logins();
     page.upstreams();
     page.servers();
     page.tls();
@@ -150,6 +151,18 @@ impl Page<'_> {
         for ((worker, name), (_, full)) in &groups {
             samples.put([&self.workers[*worker], name], full);
         }
+    }
+
+    fn logins(&mut self) {
+        let figures = self.figures;
+        let logins = figures.workers.iter().flat_map(|c| c.logins.iter());
+        let logins = logins.map(|(scheme, end, n)| ((scheme.word(), end.word()), n));
+        let mut samples = self.out.family(&f::LOGINS);
+        for ((scheme, end), number) in merged(logins, |sum, n| *sum += n) {
+            samples.put([scheme, end], number);
+        }
+        let legs = figures.sum(|counters| counters.login_legs.value());
+        self.out.family(&f::LOGIN_LEGS).put([], legs);
     }
 
     fn upstreams(&mut self) {

@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::pin::{LoginEnd, Scheme};
+
 use super::super::counters::Counters;
 use super::super::figures::{Binding, Certificate, Figures};
 use super::super::groups::{PIN_AGES_SECONDS, PinCensus, ServerFigures, Servers, Snapshot};
@@ -26,6 +28,8 @@ pub(super) struct Document<'a> {
     turned_away: u64,
     requests: Requests,
     upstream_time: Durations,
+    logins: Vec<Logins>,
+    login_legs: u64,
     pins: Pins<'a>,
     upstreams: Vec<Upstream<'a>>,
     handshakes: Handshakes,
@@ -75,6 +79,15 @@ struct Durations {
     bounds_seconds: [f64; BOUNDS],
     counts: Vec<u64>,
     sum_seconds: f64,
+}
+
+/// How logins of one scheme ended.
+#[derive(Serialize)]
+struct Logins {
+    scheme: &'static str,
+    succeeded: u64,
+    failed: u64,
+    aborted: u64,
 }
 
 #[derive(Serialize)]
@@ -170,6 +183,8 @@ pub(super) fn render(figures: &Figures, context: &Context<'_>) -> String {
         turned_away: accepted.saturating_sub(handled),
         requests: requests(figures),
         upstream_time: durations(figures, |counters| &counters.header_time),
+        logins: logins(figures),
+        login_legs: figures.sum(|counters| counters.login_legs.value()),
         pins: pins(figures, &snapshot),
         upstreams: upstreams(&servers),
         handshakes: handshakes(figures),
@@ -267,6 +282,26 @@ fn nonzero(
     }
     sums.retain(|(_, sum)| *sum > 0);
     sums
+}
+
+fn logins(figures: &Figures) -> Vec<Logins> {
+    let of = |wanted: Scheme| {
+        let mut ends = [0; LoginEnd::ALL.len()];
+        for counters in &figures.workers {
+            let logins = counters.logins.iter();
+            let ours = logins.filter(|(scheme, _, _)| *scheme == wanted);
+            ours.for_each(|(_, end, number)| ends[end as usize] += number);
+        }
+        // The order of `LoginEnd::ALL`.
+        let [succeeded, failed, aborted] = ends;
+        Logins {
+            scheme: wanted.word(),
+            succeeded,
+            failed,
+            aborted,
+        }
+    };
+    Scheme::ALL.into_iter().map(of).collect()
 }
 
 fn pins<'a>(figures: &Figures, snapshot: &'a Snapshot) -> Pins<'a> {

@@ -16,6 +16,9 @@ const NEWS_SECONDS: u64 = 600;
 /// For how long a failure of a server that is used all the same is.
 const FAILURE_SECONDS: u64 = 60;
 
+/// Fewer failed logins may be those of one who has forgotten a password.
+const FAILED_LOGINS: u64 = 10;
+
 /// Days before its end on which a certificate is warned of, as the error log does.
 const SOON_DAYS: i64 = 30;
 const VERY_SOON_DAYS: i64 = 7;
@@ -57,6 +60,7 @@ pub(super) fn findings(
     };
     found.servers(servers);
     found.pins(snapshot);
+    found.logins(figures);
     found.certificates(figures);
     found.connections(figures, context.connections);
     found.process(figures);
@@ -176,6 +180,18 @@ impl Findings {
                 self.add(Level::Notice, about, text, advice);
             }
         }
+    }
+
+    fn logins(&mut self, figures: &Figures) {
+        let failed = figures.sum(|counters| counters.lately_failed.value());
+        let succeeded = figures.sum(|counters| counters.lately_succeeded.value());
+        if failed < FAILED_LOGINS || failed <= succeeded {
+            return;
+        }
+        let all = failed + succeeded;
+        let text = format!("Most logins fail: {failed} of {all} in the last two minutes.");
+        let advice = "\"ntlmfront --probe URL -u user\" says why one fails; \"error_log … info\" has a line for each.";
+        self.add(Level::Warning, "logins", text, advice);
     }
 
     fn certificates(&mut self, figures: &Figures) {

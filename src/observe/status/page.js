@@ -240,10 +240,11 @@
       { name: "95 %", colour: "violet" },
       { name: "99 %", colour: "muted" },
     ], false),
-    logins: new Plot("plot-logins", "Logins", "pins per second", rate, 1, [
-      { name: "made", colour: "green" },
-      { name: "ended", colour: "muted" },
-    ], false),
+    logins: new Plot("plot-logins", "Logins", "per second, by how they ended", rate, 1, [
+      { name: "succeeded", colour: "green" },
+      { name: "failed", colour: "red" },
+      { name: "aborted", colour: "muted" },
+    ], true),
   };
 
   // --- tables ---
@@ -353,22 +354,19 @@
     const clients = (worker) => worker.idle + worker.pinned + worker.reading + worker.answering;
     const held = sum(pins.groups.map((group) => group.handshaking + group.active + group.idle));
     const handshaking = sum(pins.groups.map((group) => group.handshaking));
-    const made = growth((sample) => sample.pins.created, 2);
-    const ended = growth((sample) => sum(sample.pins.ended.map(([, number]) => number)), 2);
+    const ended = (end) => (sample) => sum(sample.logins.map((scheme) => scheme[end]));
+    const failed = growth(ended("failed"), 2);
     tile("Requests/s", rate(answers), whole(requests.number) + " so far");
     tile("Half within", seconds(recent(0.5, time)), "servers: " + seconds(recent(0.5, (sample) => sample.upstream_time)));
     tile("95 % within", seconds(recent(0.95, time)), "servers: " + seconds(recent(0.95, (sample) => sample.upstream_time)));
     tile("Errors (5xx)/s", rate(errors), whole(requests.answers[4]) + " so far");
     tile("Clients", whole(sum(now.workers.map(clients))), now.turned_away ? whole(now.turned_away) + " turned away so far" : whole(now.accepted) + " so far");
     tile("Logins held", whole(held), handshaking ? whole(handshaking) + " of them begin" : whole(pins.created) + " so far");
+    tile("Logins failed/s", rate(failed), whole(ended("failed")(now)) + " of " + whole(ended("failed")(now) + ended("succeeded")(now)) + " so far");
     const received = growth((sample) => sample.requests.received_bytes, 2);
     const sent = growth((sample) => sample.requests.sent_bytes, 2);
     tile("Sent/s", sent === null ? "–" : bytes(sent), received === null ? "" : bytes(received) + " received");
-    const { client, client_resumed, client_failed } = now.handshakes;
-    if (client + client_failed) {
-      const shaken = growth((sample) => sample.handshakes.client, 2);
-      tile("TLS handshakes/s", rate(shaken), percent(client_resumed / Math.max(1, client)) + " resumed, " + whole(client_failed) + " failed");
-    }
+    handshakes(now);
 
     if (before) {
       // Nothing is known of the seconds that nobody looked at.
@@ -377,10 +375,7 @@
       const one = (place) => growth((sample) => sample.requests.answers[place]) ?? 0;
       plots.rate.push([one(1) + one(2), one(3), one(4)]);
       plots.time.push([recent(0.5, time), recent(0.95, time), recent(0.99, time)]);
-      plots.logins.push([
-        growth((sample) => sample.pins.created),
-        growth((sample) => sum(sample.pins.ended.map(([, number]) => number))),
-      ]);
+      plots.logins.push(["succeeded", "failed", "aborted"].map((end) => growth(ended(end))));
     }
 
     fill("pins", pins.groups.map((group) => [
@@ -400,6 +395,13 @@
       whole(total("ages_handshaking", place)),
     ]));
     fill("ended", pins.ended.length ? pins.ended.map(([reason, number]) => [reason.replaceAll("_", " "), whole(number)]) : [["none so far", "0"]]);
+
+    fill("logins", now.logins.filter(({ succeeded, failed, aborted }) => succeeded + failed + aborted).map((logins) => [
+      logins.scheme,
+      whole(logins.succeeded),
+      { text: whole(logins.failed), name: logins.failed ? "warning" : "" },
+      whole(logins.aborted),
+    ]));
 
     fill("servers", now.upstreams.flatMap((upstream, nth) => upstream.servers.map((server, place) => {
       const same = (sample) => sample.upstreams[nth]?.servers[place];
@@ -450,6 +452,16 @@
     }));
     fill("refusals", requests.refusals.map(([reason, number]) => [reason, whole(number)]));
     $("main").hidden = false;
+  };
+
+  const handshakes = ({ handshakes }) => {
+    const with_whom = (side, whom) => {
+      const [done, resumed, failed] = ["", "_resumed", "_failed"].map((kind) => handshakes[side + kind]);
+      if (!done && !failed) return "";
+      const each = rate(growth((sample) => sample.handshakes[side], 2));
+      return "Handshakes with " + whom + ": " + each + "/s, " + percent(resumed / Math.max(1, done)) + " resumed, " + whole(failed) + " failed so far. ";
+    };
+    say($("handshakes"), with_whom("client", "clients") + with_whom("upstream", "servers"));
   };
 
   const tiles = new Map();

@@ -270,7 +270,12 @@ fn load_is_shown_as_it_changes() {
         assert_eq!(browser.value(&rows("servers")), 4);
         assert_eq!(browser.value(&rows("workers")), 2);
         assert_eq!(browser.value(&rows("pins")), 2);
+        let succeeded =
+            "Number(document.querySelector('#logins td').textContent.replace(/,/g, ''))";
+        browser.wait(&format!("{succeeded} > 10"));
+        assert_eq!(browser.value(&rows("logins")), 1);
         browser.wait(&format!("{} > 3", rows("bindings")));
+        browser.wait("/Handshakes with servers: [\\d.]+\\/s, [\\d]+ % resumed, 0 failed/.test(document.querySelector('#handshakes').textContent)");
         let all_up = "[...document.querySelectorAll('#servers td:nth-child(3)')].every(e => e.textContent === 'up')";
         assert_eq!(browser.value(all_up), true);
         let fits_together = "[...document.querySelectorAll('#bindings td:nth-child(3)')].every(e => e.textContent === 'yes')";

@@ -160,6 +160,26 @@ fn tables_of_logins_that_are_full() {
 }
 
 #[test]
+fn logins_that_fail() {
+    let lately = |failed, succeeded| {
+        found(move |figures| {
+            figures.workers[0].lately_failed.set(failed);
+            figures.workers[1].lately_succeeded.set(succeeded);
+        })
+    };
+    for quiet in [(9, 0), (10, 10), (100, 101)] {
+        assert_eq!(lately(quiet.0, quiet.1), [], "{quiet:?}");
+    }
+    assert_eq!(
+        texts(&lately(11, 10)),
+        [(
+            Level::Warning,
+            "Most logins fail: 11 of 21 in the last two minutes."
+        )]
+    );
+}
+
+#[test]
 fn certificates_that_do_not_fit_or_end() {
     let binding = |state, reason: &str, expires| Binding {
         server: "mail.test".to_owned(),
