@@ -93,7 +93,9 @@ fn headers_are_read_as_nginx_reads_them() {
     let front = Front::start(&format!(
         "server {{ listen 127.0.0.1:0 proxy_protocol; {server} }}"
     ));
-    let nginx = Nginx::start(&format!("server {{ listen ADDR proxy_protocol; {server} }}"));
+    let nginx = Nginx::start(&format!(
+        "server {{ listen ADDR proxy_protocol; {server} }}"
+    ));
     let ipv4 = ipv4([192, 0, 2, 8], 4712);
     let ip = |last: u8| [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, last];
     let ipv6 = [&ip(1)[..], &ip(2), &ipv4[8..]].concat();
