@@ -2,7 +2,9 @@
 
 mod addresses;
 mod binding;
+mod rights;
 mod upgrade;
+mod watchdog;
 mod workers;
 mod zones;
 
@@ -24,7 +26,7 @@ use crate::observe::error_log::ErrorLog;
 use crate::observe::figures::{Certificate, Figures};
 use crate::observe::files::{LogFile, LogFiles};
 use crate::process::{
-    Identity, Io, PidFile, PidFileError, Ready, allowed_cores, check_ring, core_count, daemonize,
+    Io, PidFile, PidFileError, Ready, allowed_cores, check_ring, core_count, daemonize, notify,
     raise_nofile, redirect_stderr,
 };
 use crate::proxy::{Command, Deployment};
@@ -90,6 +92,7 @@ pub fn serve(config: Config, source: Source, io: Io) -> Result<(), StartError> {
     };
     match prepare(config, source, io, inherited) {
         Ok((runtime, control, signals)) => {
+            control.tell_manager(notify::started(&control.status(None)));
             ready.announce();
             runtime.block_on(control.run(signals))
         }
@@ -122,11 +125,6 @@ pub fn check(config: &Config) -> Result<(), StartError> {
         }
     }
     fits.map_err(emerg)?;
-    if let Some((name, group)) = &config.main.user
-        && nix::unistd::geteuid().is_root()
-    {
-        Identity::resolve(name, group.as_deref()).map_err(emerg)?;
-    }
     for listener in &config.http.listeners {
         match addresses::bind(listener, 1, false) {
             Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
@@ -135,7 +133,7 @@ pub fn check(config: &Config) -> Result<(), StartError> {
             _ => {}
         }
     }
-    Ok(())
+    rights::check(config, &logs)
 }
 
 fn prepare(
@@ -276,6 +274,7 @@ impl Control {
 
     /// Listens to signals until one of them, or the end of a worker, ends the process.
     async fn run(mut self, mut signals: Signals) -> Result<(), StartError> {
+        watchdog::start(self.workers.commands());
         let result = self.serve(&mut signals).await;
         remove(self.pid_file.take(), &self.main_log);
         if result.is_ok() {
@@ -311,6 +310,7 @@ impl Control {
                 }
                 _ = signals.hup.recv() => {
                     self.received("1 (SIGHUP) received, reconfiguring");
+                    self.tell_manager(notify::reloading());
                     let problem = match self.reload().await {
                         Ok(()) => {
                             self.main_log.note(Level::Notice, format_args!("reconfigured"));
@@ -323,8 +323,10 @@ impl Control {
                         }
                     };
                     self.logs.close_unused();
+                    let status = self.status(problem.as_deref());
                     self.workers.figures().reloaded(problem);
                     show(self.workers.figures(), &self.deployment, &self.logs);
+                    self.tell_manager(notify::ready(&status));
                 }
                 _ = signals.usr1.recv() => self.reopen(),
                 _ = signals.usr2.recv() => self.upgrade(),
@@ -394,6 +396,38 @@ impl Control {
         })
     }
 
+    /// What `systemctl status` shows; `problem` is that of the last reload.
+    fn status(&self, problem: Option<&str>) -> String {
+        match problem {
+            Some(problem) => format!("the old configuration goes on: {problem}"),
+            None => format!(
+                "{} workers on {}",
+                self.workers.len(),
+                self.workers.figures().driver
+            ),
+        }
+    }
+
+    /// Tells the service manager that this process ends, in `patience` if that is limited; the service goes on where there is a
+    /// process with the other binary.
+    fn tell_of_stop(&self, patience: Option<Duration>) {
+        self.tell_manager(match self.owner {
+            Owner::Predecessor(pid) if self.owner.is_there() => notify::main_process(pid),
+            // It has said that it is the one when it was ready.
+            _ if self.successor.is_some() => Ok(()),
+            _ => notify::stopping(patience.map(|patience| patience + 2 * STOP_PATIENCE)),
+        });
+    }
+
+    /// Notes a message to the service manager that did not get there.
+    fn tell_manager(&self, told: io::Result<()>) {
+        if let Err(error) = told {
+            let cause = Cause::from(&error);
+            let message = format_args!("the service manager cannot be told ({cause})");
+            self.main_log.note(Level::Warn, message);
+        }
+    }
+
     fn received(&self, signal: &str) {
         self.main_log
             .note(Level::Notice, format_args!("signal {signal}"));
@@ -404,7 +438,10 @@ impl Control {
         let Source::Files(options) = &self.source else {
             return Ok(());
         };
-        let config = config::load(options, &System, &System).map_err(emerg)?;
+        let options = options.clone();
+        // Elsewhere: looking names up can take longer than the service manager's watchdog waits.
+        let config = tokio::task::spawn_blocking(move || config::load(&options, &System, &System));
+        let config = config.await.map_err(emerg)?.map_err(emerg)?;
         let main_log =
             Arc::new(ErrorLog::open(&config.main.error_logs, &mut self.logs).map_err(emerg)?);
         for warning in &config.warnings {
@@ -500,6 +537,7 @@ impl Control {
             self.main_log.note(Level::Alert, message);
             self.successor = None;
             self.take_pid_file_back();
+            self.tell_manager(notify::main_process(nix::unistd::getpid()));
         }
     }
 
@@ -533,6 +571,7 @@ impl Control {
 
     /// Stops at once; what does not end in time ends with the process.
     async fn stop(&mut self) {
+        self.tell_of_stop(None);
         self.share_addresses();
         self.addresses = Addresses::default();
         self.workers.tell(|| Command::Stop);
@@ -555,6 +594,7 @@ impl Control {
         self.addresses = Addresses::default();
         self.workers.tell(|| Command::Drain { shared });
         let patience = self.deployment.config.main.shutdown_timeout;
+        self.tell_of_stop(patience);
         let deadline = patience.map(|patience| Instant::now() + patience);
         loop {
             let over = async {
@@ -608,7 +648,7 @@ fn start_workers(
 ) -> Result<Workers, StartError> {
     let main = &deployment.config.main;
     limit_descriptors(main, count, log);
-    become_user(main, logs, log)?;
+    rights::become_user(&deployment.config, logs, log)?;
     let driver = choose_driver(io, main, log)?;
     note_addresses(&bound, log);
     let pins_cores = main.cpu_affinity || allowed_cores().is_ok_and(|cores| cores.len() == count);
@@ -743,34 +783,6 @@ fn open_logs(
         accesses.push(files.collect::<Result<Vec<_>, _>>().map_err(emerg)?);
     }
     Ok(LocationLogs { errors, accesses })
-}
-
-/// Becomes the configured user, if this process is root's.
-fn become_user(main: &Main, logs: &LogFiles, log: &ErrorLog) -> Result<(), StartError> {
-    let Some((name, group)) = &main.user else {
-        // One that daemonizes is there to stay; others are somebody's try.
-        if main.daemon && nix::unistd::geteuid().is_root() {
-            let message =
-                "the process runs as the super-user, which it need not: name somebody in \"user\"";
-            log.note(Level::Warn, format_args!("{message}"));
-        }
-        return Ok(());
-    };
-    if !nix::unistd::geteuid().is_root() {
-        // A new binary is started by a process that has become the user.
-        let user = Identity::resolve(name, group.as_deref());
-        if user.is_ok_and(|user| user.uid() == nix::unistd::geteuid()) {
-            return Ok(());
-        }
-        let message = "the \"user\" directive makes sense only if the process runs with super-user privileges, ignored";
-        log.note(Level::Warn, format_args!("{message}"));
-        return Ok(());
-    }
-    let identity = Identity::resolve(name, group.as_deref()).map_err(emerg)?;
-    for error in logs.change_owner(identity.uid(), identity.gid()) {
-        log.note(Level::Alert, format_args!("{error}"));
-    }
-    identity.assume().map_err(emerg)
 }
 
 /// Makes the standard error of a daemon end in its first error log, as nginx does, so that nobody's terminal or pipe is held.

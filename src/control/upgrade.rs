@@ -156,5 +156,7 @@ pub(super) fn start_successor<'a>(
     Command::new(binary)
         .args(arguments)
         .env(VARIABLE, text)
+        // The service manager's watchdog watches over whichever process serves.
+        .env_remove("WATCHDOG_PID")
         .spawn()
 }

@@ -106,6 +106,12 @@ impl Workers {
         }
     }
 
+    /// How to tell each of them something, in their order.
+    pub(super) fn commands(&self) -> Vec<UnboundedSender<Command>> {
+        let workers = self.workers.iter();
+        workers.map(|worker| worker.commands.clone()).collect()
+    }
+
     /// Waits for the end of a worker that nobody told to end, and says what happened.
     pub(super) async fn problem(&mut self) -> String {
         match self.ended.recv().await {

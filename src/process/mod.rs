@@ -1,4 +1,4 @@
-//! The process among others: its pid file and signals, the daemon, its user, limits and cores.
+//! The process among others: its pid file and signals, the daemon, its user, limits and cores, its service manager.
 //!
 //! The order at start matters: [`daemonize`] before any thread, [`PidFile::create`] and ports below 1024 before
 //! [`Identity::assume`], [`check_ring`] after it, because the kernel may allow io_uring to root alone.
@@ -7,6 +7,7 @@ mod cores;
 mod daemon;
 mod io;
 mod limits;
+pub mod notify;
 mod pid;
 mod ring;
 mod user;

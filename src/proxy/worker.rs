@@ -93,6 +93,8 @@ pub enum Command {
     },
     /// Stop.
     Stop,
+    /// Say something, to show that the worker's tasks get their turn.
+    Answer(oneshot::Sender<()>),
 }
 
 /// What a worker is started with.
@@ -147,20 +149,28 @@ pub fn run(setup: Setup) -> io::Result<()> {
                     worker.close_addresses(&[]);
                     worker.slots.drain();
                     while worker.slots.len() + net::closing() > 0 {
-                        // A second command ends the patience.
-                        if let Ok(Command::Stop) = commands.try_recv() {
-                            break;
+                        match commands.try_recv() {
+                            // It ends the patience.
+                            Ok(Command::Stop) => break,
+                            Ok(Command::Answer(asker)) => answer(asker),
+                            _ => {}
                         }
                         net::sleep(Duration::from_millis(20)).await;
                     }
                     break;
                 }
                 Command::Stop => break,
+                Command::Answer(asker) => answer(asker),
             }
         }
         worker.access.borrow_mut().flush();
         Ok(())
     })?
+}
+
+fn answer(asker: oneshot::Sender<()>) {
+    // Who asked may be on the way out.
+    let _ = asker.send(());
 }
 
 /// A configuration as one worker uses it.

@@ -31,7 +31,8 @@ pub struct ServerTls {
     read: Mutex<Vec<FileState>>,
 }
 
-/// What tells that a file is another one, or written anew: device, inode, length, and the time of the last change.
+/// What tells that a file is another one, written anew, or one that may be read now: device, inode, length, and the time of the
+/// last change, that of its owner and permissions included.
 type FileState = Option<(u64, u64, u64, (i64, i64))>;
 
 impl fmt::Debug for ServerTls {
@@ -87,7 +88,7 @@ fn states(settings: &Tls) -> Vec<FileState> {
     let paths = files.flat_map(|files| [&files.certificate, &files.key]);
     let state = |path: &PathBuf| {
         let found = std::fs::metadata(path).ok()?;
-        let changed = (found.mtime(), found.mtime_nsec());
+        let changed = (found.ctime(), found.ctime_nsec());
         Some((found.dev(), found.ino(), found.len(), changed))
     };
     paths.map(state).collect()

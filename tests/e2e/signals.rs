@@ -15,15 +15,15 @@ use crate::front::{Front, PATIENCE, eventually};
 use crate::prefix::{HELLO, Plain, free_address, get};
 
 /// A server that takes one request and answers when it is told.
-struct Held {
-    address: SocketAddr,
+pub(crate) struct Held {
+    pub(crate) address: SocketAddr,
     arrived: Receiver<()>,
     answer: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Held {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (arrives, arrived) = channel();
@@ -58,15 +58,21 @@ impl Held {
                 self.address
             ),
         );
-        let mut client = Plain::open(front.addr(0)).unwrap();
+        let client = self.client(front.addr(0));
+        (front, client)
+    }
+
+    /// A client of a front before it, whose request it holds.
+    pub(crate) fn client(&self, front: SocketAddr) -> Plain {
+        let mut client = Plain::open(front).unwrap();
         client
             .send("GET /held HTTP/1.1\r\nHost: a\r\n\r\n")
             .unwrap();
         self.arrived.recv_timeout(PATIENCE).unwrap();
-        (front, client)
+        client
     }
 
-    fn answer(&self) {
+    pub(crate) fn answer(&self) {
         self.answer.as_ref().unwrap().send(()).unwrap();
     }
 }
