@@ -6,22 +6,30 @@ use std::fmt::{self, Write};
 use std::path::{Path, PathBuf};
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{CommandFactory, Parser};
+use clap::{Arg, CommandFactory, Parser, ValueHint};
 
 use crate::config::model::LogTarget;
 use crate::process::{Control, Io};
 
-/// What relative names are relative to unless `-p` says otherwise.
-const PREFIX: &str = "/usr/local/ntlmfront/";
-/// The configuration, under the prefix.
-const CONF: &str = "conf/ntlmfront.conf";
-/// The error log until a configuration names one, under the prefix.
-const ERROR_LOG: &str = "logs/error.log";
-/// The pid file where the configuration names none, under the prefix.
-pub const PID: &str = "logs/ntlmfront.pid";
+/// What relative names are relative to unless `-p` says otherwise. Who packages the program names the places when it is built,
+/// by these variables.
+const PREFIX: &str = built_with(option_env!("NTLMFRONT_PREFIX"), "/usr/local/ntlmfront/");
+/// The configuration, under the prefix unless it is absolute; so are the others.
+const CONF: &str = built_with(option_env!("NTLMFRONT_CONF_PATH"), "conf/ntlmfront.conf");
+/// The error log until a configuration names one.
+const ERROR_LOG: &str = built_with(option_env!("NTLMFRONT_ERROR_LOG_PATH"), "logs/error.log");
+/// The pid file where the configuration names none.
+pub const PID: &str = built_with(option_env!("NTLMFRONT_PID_PATH"), "logs/ntlmfront.pid");
 /// The level of nginx's configuration language that is spoken.
 pub const NGINX_VERSION: &str = "1.29.0";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+const fn built_with(path: Option<&'static str>, default: &'static str) -> &'static str {
+    match path {
+        Some(path) => path,
+        None => default,
+    }
+}
 
 /// A command line, understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -155,7 +163,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
 )]
 struct Arguments {
     /// this help
-    #[arg(short = '?', short_alias = 'h', long)]
+    #[arg(short = '?', visible_short_alias = 'h', long)]
     help: bool,
     /// show version and exit
     #[arg(short = 'v', long)]
@@ -176,13 +184,13 @@ struct Arguments {
     #[arg(short = 's', value_name = "signal", value_parser = control, allow_hyphen_values = true)]
     signal: Option<Control>,
     /// set prefix path
-    #[arg(short = 'p', value_name = "prefix", allow_hyphen_values = true)]
+    #[arg(short = 'p', value_name = "prefix", value_hint = ValueHint::DirPath, allow_hyphen_values = true)]
     prefix: Option<PathBuf>,
     /// set error log file
-    #[arg(short = 'e', value_name = "filename", allow_hyphen_values = true)]
+    #[arg(short = 'e', value_name = "filename", value_hint = ValueHint::FilePath, allow_hyphen_values = true)]
     error_log: Option<PathBuf>,
     /// set configuration file
-    #[arg(short = 'c', value_name = "filename", allow_hyphen_values = true)]
+    #[arg(short = 'c', value_name = "filename", value_hint = ValueHint::FilePath, allow_hyphen_values = true)]
     conf: Option<PathBuf>,
     /// set global directives out of configuration file
     #[arg(short = 'g', value_name = "directives", allow_hyphen_values = true)]
@@ -199,7 +207,7 @@ struct Arguments {
     )]
     listen: Option<String>,
     /// without a configuration file: the server behind (http://host[:port])
-    #[arg(long, value_name = "url", requires = "listen")]
+    #[arg(long, value_name = "url", value_hint = ValueHint::Url, requires = "listen")]
     upstream: Option<String>,
     /// without a configuration file: idle logins kept per worker
     #[arg(long, value_name = "number", requires = "listen")]
@@ -218,7 +226,7 @@ struct Arguments {
     #[arg(short = 'u', value_name = "user", requires = "probe")]
     user: Option<String>,
     /// the server behind the front that is probed, to compare with
-    #[arg(long, value_name = "url", requires = "probe")]
+    #[arg(long, value_name = "url", value_hint = ValueHint::Url, requires = "probe")]
     behind: Option<String>,
 }
 
@@ -318,7 +326,8 @@ pub fn configure() -> String {
     text += PREFIX.trim_end_matches('/');
     for (option, name) in [("conf", CONF), ("error-log", ERROR_LOG), ("pid", PID)] {
         // Writing to a String cannot fail.
-        let _ = write!(text, " --{option}-path={PREFIX}{name}");
+        let path = Path::new(PREFIX).join(name);
+        let _ = write!(text, " --{option}-path={}", path.display());
     }
     for module in ["http_realip", "http_ssl", "http_stub_status"] {
         text += " --with-";
@@ -358,24 +367,55 @@ const ABSENT_MODULES: [&str; 18] = [
     "http_upstream_zone",
 ];
 
+/// How the program is called, line by line.
+pub const USAGE: [&str; 5] = [
+    "ntlmfront [-?hvVtTq] [-s signal] [-p prefix]",
+    "          [-e filename] [-c filename] [-g directives] [--io driver]",
+    "ntlmfront --listen address --upstream url [--ntlm number]",
+    "ntlmfront --demo",
+    "ntlmfront --probe url [-u user] [--behind url]",
+];
+
+/// The options as people are told of them: what `-h` prints, and what the manual page and the completions of shells are made of.
+pub fn command() -> clap::Command {
+    let with_default = |default: &'static str| {
+        move |argument: Arg| {
+            let about = argument.get_help().map(ToString::to_string);
+            let about = about.unwrap_or_default();
+            argument.help(format!("{about} (default: {default})"))
+        }
+    };
+    Arguments::command()
+        .name("ntlmfront")
+        .about(env!("CARGO_PKG_DESCRIPTION"))
+        .override_usage(USAGE.join("\n"))
+        .mut_arg("prefix", with_default(PREFIX))
+        .mut_arg("error_log", with_default(ERROR_LOG))
+        .mut_arg("conf", with_default(CONF))
+        .mut_arg("io", with_default("auto"))
+        .mut_arg("signal", one_of(Control::WORDS.map(|(word, _)| word)))
+        .mut_arg("io", one_of(Io::WORDS.map(|(word, _)| word)))
+}
+
+/// Names the values of an option, which is parsed otherwise, so that what is wrong is said in nginx's words.
+fn one_of<const N: usize>(words: [&'static str; N]) -> impl FnOnce(Arg) -> Arg {
+    move |argument| argument.value_parser(words).hide_possible_values(true)
+}
+
 /// What `-h` prints, on standard error.
 pub fn help() -> String {
     let mut text = version();
-    text += "\
-Usage: ntlmfront [-?hvVtTq] [-s signal] [-p prefix]
-                 [-e filename] [-c filename] [-g directives] [--io driver]
-       ntlmfront --listen address --upstream url [--ntlm number]
-       ntlmfront --demo
-       ntlmfront --probe url [-u user] [--behind url]
-
-Options:
-";
-    for argument in Arguments::command().get_arguments() {
+    for (usage, line) in USAGE.iter().enumerate() {
+        text += if usage == 0 { "Usage: " } else { "       " };
+        text += line;
+        text.push('\n');
+    }
+    text += "\nOptions:\n";
+    for argument in command().get_arguments() {
         let mut names: Vec<String> = argument
             .get_short_and_visible_aliases()
             .unwrap_or_default()
             .into_iter()
-            .chain(argument.get_all_short_aliases().into_iter().flatten())
             .map(|letter| format!("-{letter}"))
             .collect();
         if names.is_empty() {
@@ -389,19 +429,8 @@ Options:
             }
         }
         let about = argument.get_help().map(ToString::to_string);
-        let default = match argument.get_id().as_str() {
-            "prefix" => Some(PREFIX),
-            "error_log" => Some(ERROR_LOG),
-            "conf" => Some(CONF),
-            "io" => Some("auto"),
-            _ => None,
-        };
         // Writing to a String cannot fail.
-        let _ = write!(text, "  {usage:<18}: {}", about.unwrap_or_default());
-        if let Some(default) = default {
-            let _ = write!(text, " (default: {default})");
-        }
-        text.push('\n');
+        let _ = writeln!(text, "  {usage:<18}: {}", about.unwrap_or_default());
     }
     text.push('\n');
     text
@@ -418,6 +447,7 @@ mod tests {
     #[test]
     fn the_definition_is_sound() {
         Arguments::command().debug_assert();
+        command().debug_assert();
     }
 
     #[test]

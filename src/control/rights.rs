@@ -4,7 +4,7 @@ use nix::unistd::geteuid;
 
 use crate::config::Config;
 use crate::config::model::Level;
-use crate::observe::error_log::ErrorLog;
+use crate::observe::error_log::{ErrorLog, level_word};
 use crate::observe::files::LogFiles;
 use crate::process::Identity;
 
@@ -54,7 +54,7 @@ pub(super) fn check(config: &Config, logs: &LogFiles) -> Result<(), StartError> 
     }
     let identity = Identity::resolve(name, group.as_deref()).map_err(emerg)?;
     assume(&identity, config, logs, &|level, message| {
-        let level = crate::observe::error_log::level_word(level);
+        let level = level_word(level);
         eprintln!("ntlmfront: [{level}] {message}");
     })
 }
@@ -66,17 +66,16 @@ fn assume(
     logs: &LogFiles,
     note: &dyn Fn(Level, String),
 ) -> Result<(), StartError> {
-    for error in logs.change_owner(identity.uid(), identity.gid()) {
+    for error in logs.change_owner(identity.uid()) {
         note(Level::Alert, error.to_string());
     }
     identity.assume().map_err(emerg)?;
-    for unreadable in [load_tls(config).err(), load_group_tls(config).err()] {
-        if let Some(error) = unreadable {
-            note(
-                Level::Warn,
-                format!("reloads and renewals will fail, since they are made as \"user\": {error}"),
-            );
-        }
+    let unreadable = [load_tls(config).err(), load_group_tls(config).err()];
+    for error in unreadable.into_iter().flatten() {
+        note(
+            Level::Warn,
+            format!("reloads and renewals will fail, since they are made as \"user\": {error}"),
+        );
     }
     Ok(())
 }

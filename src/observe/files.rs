@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
-use nix::unistd::{Gid, Uid, fchown};
+use nix::unistd::{Uid, fchown};
 
 use crate::config::model::LogTarget;
 
@@ -55,8 +55,9 @@ impl LogFiles {
         self.files.retain(|(_, file)| Arc::strong_count(file) > 1);
     }
 
-    /// Gives the regular files to a user, so that they can be reopened after the process has become that user.
-    pub fn change_owner(&self, uid: Uid, gid: Gid) -> Vec<OwnerError> {
+    /// Gives the regular files to a user, so that they can be reopened after the process has become that user. Their group, who
+    /// may read them, stays.
+    pub fn change_owner(&self, uid: Uid) -> Vec<OwnerError> {
         self.files
             .iter()
             .filter_map(|(target, log)| {
@@ -68,7 +69,7 @@ impl LogFiles {
                 if !file.metadata().is_ok_and(|metadata| metadata.is_file()) {
                     return None;
                 }
-                fchown(file.as_fd(), Some(uid), Some(gid))
+                fchown(file.as_fd(), Some(uid), None)
                     .err()
                     .map(|errno| OwnerError {
                         path: path.clone(),

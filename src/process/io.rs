@@ -18,14 +18,17 @@ pub enum Io {
 }
 
 impl Io {
+    /// The values of `--io`.
+    pub const WORDS: [(&str, Self); 3] = [
+        ("auto", Self::Auto),
+        ("uring", Self::Uring),
+        ("epoll", Self::Epoll),
+    ];
+
     /// The value of `--io`.
     pub fn from_word(word: &str) -> Option<Self> {
-        Some(match word {
-            "auto" => Self::Auto,
-            "uring" => Self::Uring,
-            "epoll" => Self::Epoll,
-            _ => return None,
-        })
+        let mut words = Self::WORDS.into_iter();
+        words.find_map(|(known, io)| (known == word).then_some(io))
     }
 
     /// Settles the driver. `check_ring` says whether io_uring can be used; its refusal is returned where epoll takes its

@@ -29,15 +29,18 @@ pub enum Control {
 }
 
 impl Control {
+    /// What each is called on the command line.
+    pub const WORDS: [(&str, Self); 4] = [
+        ("stop", Self::Stop),
+        ("quit", Self::Quit),
+        ("reopen", Self::Reopen),
+        ("reload", Self::Reload),
+    ];
+
     /// The control called `word` on the command line.
     pub fn from_word(word: &str) -> Option<Self> {
-        match word {
-            "stop" => Some(Self::Stop),
-            "quit" => Some(Self::Quit),
-            "reload" => Some(Self::Reload),
-            "reopen" => Some(Self::Reopen),
-            _ => None,
-        }
+        let mut words = Self::WORDS.into_iter();
+        words.find_map(|(known, control)| (known == word).then_some(control))
     }
 
     /// The signal that says it.

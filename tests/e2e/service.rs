@@ -9,14 +9,16 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use nix::sys::ptrace;
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::stat::Mode;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::time::{ClockId, clock_gettime};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, mkfifo};
 
-use crate::front::{PATIENCE, eventually};
+use crate::front::{BINARY, PATIENCE, eventually};
 use crate::prefix::{HELLO, Prefix, Running, get};
 use crate::signals::Held;
+use crate::upgrade::Successor;
 
 /// The socket of a service manager.
 struct Manager(UnixDatagram);
@@ -110,6 +112,7 @@ fn ready_is_told_when_every_listener_accepts() {
         assert_eq!(first[0], "READY=1");
         let status = value(&first, "STATUS").unwrap();
         assert!(status.starts_with("2 workers on "), "{status}");
+        assert_eq!(value(&first, "MAINPID").unwrap(), front.pid().to_string());
         front.signal(Signal::SIGTERM);
         assert_eq!(front.wait().code, Some(0));
         assert_eq!(manager.told(), ["STOPPING=1"]);
@@ -123,9 +126,10 @@ fn a_daemon_tells_it_too() {
     let mut command = prefix.front(&[]);
     command.env("NOTIFY_SOCKET", prefix.path().join("notify"));
     let started = Running::start(command);
-    manager.told_of("READY=1");
+    let ready = manager.told_of("READY=1");
     assert_eq!(started.wait().code, Some(0));
     let daemon = prefix.running_daemon();
+    assert_eq!(value(&ready, "MAINPID").unwrap(), daemon.pid().to_string());
     assert_eq!(prefix.run(&["-s", "stop"]).code, Some(0));
     daemon.wait();
 }
@@ -209,6 +213,31 @@ fn a_reload_is_told_at_its_beginning_and_its_end() {
         };
         assert!(knows_why, "{status}");
     }
+    front.signal(Signal::SIGTERM);
+    assert_eq!(front.wait().code, Some(0));
+}
+
+#[test]
+fn a_reload_that_takes_long_keeps_the_watchdog_quiet() {
+    let prefix = Prefix::with("worker_processes 2;", HELLO);
+    let manager = Manager::of(&prefix);
+    let front = Running::start(watched(&prefix, Duration::from_millis(40)));
+    manager.told_of("READY=1");
+    // A file that is read as slowly as it is written, as a name server may answer.
+    let slow = prefix.path().join("slow.conf");
+    mkfifo(&slow, Mode::S_IRWXU).unwrap();
+    prefix.configure(
+        "worker_processes 2;",
+        &format!("include slow.conf; {HELLO}"),
+    );
+    front.signal(Signal::SIGHUP);
+    manager.told_of("RELOADING=1");
+    for _ in 0..5 {
+        assert_eq!(manager.told(), ["WATCHDOG=1"]);
+    }
+    fs::write(slow, "default_type text/html;").unwrap();
+    let ready = manager.told_of("READY=1");
+    assert!(ready[1].starts_with("STATUS=2 workers on "), "{ready:?}");
     front.signal(Signal::SIGTERM);
     assert_eq!(front.wait().code, Some(0));
 }
@@ -331,6 +360,65 @@ fn a_worker_that_hangs_ends_the_watchdogs_messages() {
     assert_eq!(front.stderr().matches("[alert]").count(), 1, "said once");
     front.signal(Signal::SIGTERM);
     assert_eq!(front.wait().code, Some(0));
+}
+
+/// Waits until the service is another process than it was, and returns its number.
+#[track_caller]
+fn other_process(manager: &Manager, before: i32) -> i32 {
+    loop {
+        if let Some(pid) = value(&manager.told(), "MAINPID")
+            && pid != before.to_string()
+        {
+            return pid.parse().unwrap();
+        }
+    }
+}
+
+fn tell(pid: i32, signal: Signal) {
+    kill(Pid::from_raw(pid), signal).unwrap();
+}
+
+#[test]
+fn of_an_old_and_a_new_binary_the_one_that_serves_is_the_service() {
+    let prefix = Prefix::with("worker_processes 1;", HELLO);
+    let manager = Manager::of(&prefix);
+    // As systemd says it: this process and no other is watched.
+    let mut command = Command::new("sh");
+    command.args(["-c", "export WATCHDOG_PID=$$; exec \"$0\" \"$@\"", BINARY]);
+    command.arg("-p").arg(prefix.path());
+    command.args(["-c", "front.conf", "-g", "daemon off;"]);
+    command.env("NOTIFY_SOCKET", prefix.path().join("notify"));
+    command.env("WATCHDOG_USEC", "100000");
+    let front = Running::start(command);
+    let old = front.pid();
+    assert_eq!(other_process(&manager, 0), old);
+    // One that quits, and one that is killed: the old one is the service again.
+    for end in [Signal::SIGQUIT, Signal::SIGKILL] {
+        tell(old, Signal::SIGUSR2);
+        let new = Successor(other_process(&manager, old));
+        tell(new.0, end);
+        assert_eq!(other_process(&manager, new.0), old, "{end}");
+        let back = "the old one has its pid file back";
+        eventually(back, || {
+            (prefix.read("logs/front.pid").trim() == old.to_string()).then_some(())
+        });
+    }
+    // The old one goes, and the service does not stop.
+    tell(old, Signal::SIGUSR2);
+    let new = Successor(other_process(&manager, old));
+    assert_eq!(prefix.read("logs/front.pid").trim(), new.0.to_string());
+    tell(old, Signal::SIGQUIT);
+    assert_eq!(front.wait().code, Some(0));
+    let told = manager.unread();
+    assert!(
+        told.iter().flatten().all(|line| line == "WATCHDOG=1"),
+        "{told:?}"
+    );
+    for _ in 0..3 {
+        assert_eq!(manager.told(), ["WATCHDOG=1"], "the new one is watched");
+    }
+    tell(new.0, Signal::SIGTERM);
+    manager.told_of("STOPPING=1");
 }
 
 /// The number of a thread by its name.

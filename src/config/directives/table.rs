@@ -78,7 +78,7 @@ static HONOURED: &[Definition] = directives! {
     "daemon", MAIN, FLAG, Once, "on | off", "on", Honoured, "Goes to the background; the command returns when every listener accepts.";
     "pid", MAIN, words(1, 1), Once, "file", "logs/ntlmfront.pid", Honoured, "Where the process number is written.";
     "error_log", MAIN_REQUEST, words(1, 2), Many, "file | stderr [level]", "logs/error.log error", Honoured, "Levels: `debug` `info` `notice` `warn` `error` `crit` `alert` `emerg`. A context without one has those of the context around it.";
-    "user", MAIN, words(1, 2), Once, "user [group]", "", Honoured, "Whom the process becomes after it has opened its listeners.";
+    "user", MAIN, words(1, 2), Once, "user [group]", "", Honoured, "Whom a process of root becomes after it has opened its listeners, logs and keys. What a reload or a renewal reads and opens later, it does as this user; a start and `-t` warn of keys that the user cannot read.";
     "worker_processes", MAIN, words(1, 1), Once, "number | auto", "1", Honoured, "Number of workers: threads of one process. `auto` is one for each core.";
     "worker_cpu_affinity", MAIN, words(1, 1), Once, "auto", "", Honoured, "Binds each worker to a core. Masks are refused.";
     "worker_rlimit_nofile", MAIN, words(1, 1), Once, "number", "", Honoured, "Limit of open descriptors.";
