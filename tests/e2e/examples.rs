@@ -27,7 +27,7 @@ fn examples() -> Vec<PathBuf> {
 /// What the package installs, in a directory instead of `/`, with these sites.
 fn installed(sites: &[PathBuf]) -> Prefix {
     let prefix = Prefix::new();
-    let conf = fs::read_to_string(root().join("packaging/ntlmfront.conf")).unwrap();
+    let conf = fs::read_to_string(root().join("tools/debian/ntlmfront.conf")).unwrap();
     let group = Group::from_gid(nobody().1.into()).unwrap().unwrap().name;
     let conf = conf
         .replace("user ntlmfront;", &format!("user nobody {group};"))

@@ -13,7 +13,7 @@ use crate::prefix::{Ran, run};
 
 /// A copy of the unit that starts the binary under test and has no manual.
 fn unit() -> (TempDir, PathBuf) {
-    let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/ntlmfront.service");
+    let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/debian/ntlmfront.service");
     let unit = fs::read_to_string(unit).unwrap();
     assert!(unit.contains("ExecStart=/usr/sbin/ntlmfront "));
     let unit = unit
