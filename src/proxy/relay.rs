@@ -22,6 +22,10 @@ const SPLICE_MIN: u64 = 32 << 10;
 /// copied, and the body behind it may be worth a pipe.
 pub(super) const HEAD_BYTES: usize = 16 << 10;
 
+/// What goes out in records is received by so much at once, in bytes: three full records fit the 64 KiB that the kernel sends as one
+/// segment. A fourth would have its end sent alone, for which a paced connection waits for a timer.
+const RECORDS_BYTES: usize = 48 << 10;
+
 /// What a call counts for that moves fewer bytes, so that small pieces fill a turn, too.
 const CALL_BYTES: usize = 8 << 10;
 
@@ -204,6 +208,7 @@ impl Relay<'_> {
             // Between large chunks: little more than the size of the next one.
             let most = match self.reader.data_left() {
                 Some(0) if spliced => HEAD_BYTES,
+                _ if self.to.socket.is_tls() => RECORDS_BYTES,
                 _ => SCRATCH_BYTES,
             };
             spliced = false;
