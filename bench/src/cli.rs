@@ -100,12 +100,15 @@ pub(crate) struct FloorArgs {
 /// Options of `origin`.
 #[derive(Debug, Args)]
 pub(crate) struct OriginArgs {
-    /// Where to listen.
+    /// Where to listen, on every address of the loopback interface.
     #[arg(long)]
-    pub(crate) listen: SocketAddr,
+    pub(crate) port: u16,
     /// Check logins in full.
     #[arg(long)]
     pub(crate) real_ntlm: bool,
+    /// Speak TLS, with the certificate and the key of this file.
+    #[arg(long)]
+    pub(crate) tls: Option<PathBuf>,
 }
 
 /// Options of `launch`.

@@ -11,12 +11,17 @@ use nix::unistd::geteuid;
 
 use crate::cli::CompareArgs;
 use crate::listen;
+use crate::login::LOGIN_REQUESTS;
 use crate::process::Server;
-use crate::scenario::Scenario;
+use crate::scenario::{IDLE_WARM_UP, Scenario, Tls, Work};
+use crate::tls;
 
 const NGINX_CONF: &str = include_str!("templates/nginx.conf");
+const TLS_CONF: &str = include_str!("templates/tls.conf");
 const NTLMFRONT_CONF: &str = include_str!("templates/ntlmfront.conf");
 const HAPROXY_CFG: &str = include_str!("templates/haproxy.cfg");
+const HAPROXY_BIND_TLS: &str = "ssl crt {{certificate}} ssl-min-ver TLSv1.2 alpn http/1.1";
+const HAPROXY_SERVER_TLS: &str = "ssl verify none sni str({{server_name}}) no-ssl-reuse";
 
 /// The names that ratios are taken to.
 pub(crate) const FLOOR: &str = "floor";
@@ -63,6 +68,8 @@ pub(crate) struct Setting<'a> {
     pub(crate) cores: &'a [usize],
     /// How many descriptors a process may have.
     pub(crate) descriptors: u64,
+    /// The certificate and its key, where TLS is spoken.
+    pub(crate) certificate: Option<&'a Path>,
 }
 
 /// The contenders that were asked for, and a line for each that is left out without having been excluded by name.
@@ -262,24 +269,61 @@ impl Contender {
         Server::start(&self.name, dir, setting.cores, addr, &program, &arguments)
     }
 
-    /// Whether it has a place in a scenario when nobody was named. The epoll driver is there to be compared with the other
-    /// driver where that says most.
+    /// Whether it has a place in a scenario. The floor speaks no TLS. The epoll driver is there to be compared with the other
+    /// driver where that says most, unless it was named.
     pub(crate) fn takes_part(&self, scenario: &Scenario, named: &[String]) -> bool {
-        self.name != NTLMFRONT_EPOLL
-            || !named.is_empty()
-            || matches!(scenario.name, "small-64" | "small-512")
+        match self.name.as_str() {
+            FLOOR => scenario.tls == Tls::None,
+            NTLMFRONT_EPOLL => {
+                !named.is_empty() || matches!(scenario.name, "small-64" | "small-512")
+            }
+            _ => true,
+        }
     }
 }
 
-/// What stands for the words in double braces.
+/// The upstream connections that a contender may keep which shares them.
+fn kept(scenario: &Scenario) -> usize {
+    match scenario.work {
+        // Those of the connections that came before stay.
+        Work::Idle => scenario.connections + LOGIN_REQUESTS * IDLE_WARM_UP,
+        _ => scenario.connections.max(32),
+    }
+}
+
+/// The servers of nginx's group, all of them the origin. Without a directive for logins nginx has an idle upstream connection for
+/// each client only if they are to as many addresses: it takes them in turn and keeps a connection to each.
+fn servers(setting: &Setting<'_>) -> String {
+    let scenario = setting.scenario;
+    match scenario.work {
+        Work::Idle => listen::loopback_addresses(setting.origin.port())
+            .take(kept(scenario))
+            .map(|addr| format!("server {addr};\n"))
+            .collect(),
+        _ => format!("server {};", setting.origin),
+    }
+}
+
+/// What stands for the words in double braces. Where a word's text has words in it, they come later.
 fn words(setting: &Setting<'_>, listen: SocketAddr, dir: &Path) -> Vec<(&'static str, String)> {
     let bodies = setting.scenario.moves_bodies();
+    let tls = setting.certificate.is_some();
+    let reaches_origin = setting.scenario.tls.reaches_origin();
     let yes = |condition, then: &str, otherwise: &str| match condition {
         true => then.to_owned(),
         false => otherwise.to_owned(),
     };
+    let certificate = setting.certificate.unwrap_or(Path::new(""));
     let files = setting.descriptors;
     vec![
+        ("servers", servers(setting)),
+        ("tls", yes(tls, TLS_CONF, "")),
+        ("ssl", yes(tls, "ssl", "")),
+        ("bind_tls", yes(tls, HAPROXY_BIND_TLS, "")),
+        ("server_tls", yes(reaches_origin, HAPROXY_SERVER_TLS, "")),
+        ("scheme", yes(reaches_origin, "https", "http")),
+        ("certificate", certificate.display().to_string()),
+        ("server_name", tls::NAME.to_owned()),
         ("listen", listen.to_string()),
         ("upstream", setting.origin.to_string()),
         ("dir", dir.display().to_string()),
@@ -291,10 +335,7 @@ fn words(setting: &Setting<'_>, listen: SocketAddr, dir: &Path) -> Vec<(&'static
             "maxconn",
             (files.min(20_000) / 2 - 500.min(files / 4)).to_string(),
         ),
-        (
-            "connections",
-            setting.scenario.connections.max(32).to_string(),
-        ),
+        ("connections", kept(setting.scenario).to_string()),
         (
             "request_buffering",
             yes(setting.scenario.uploads(), "off", "on"),
@@ -344,11 +385,18 @@ mod tests {
                 workers: 2,
                 cores: &[0],
                 descriptors: 20_000,
+                certificate: scenario.tls.key().map(|_| Path::new("/d/key.pem")),
             };
             let words = words(&setting, ([127, 0, 0, 1], 2).into(), Path::new("/d"));
             for template in [NGINX_CONF, NTLMFRONT_CONF, HAPROXY_CFG] {
                 let text = filled(template, &words).unwrap();
-                assert!(text.contains("127.0.0.1:1") && text.contains("127.0.0.1:2"));
+                assert!(text.contains("127.0.0.1:2"));
+                let servers =
+                    text.matches("server 127.").count() + text.matches("server origin").count();
+                let idle_nginx = scenario.work == Work::Idle && template == NGINX_CONF;
+                assert_eq!(servers > 1, idle_nginx, "{text}");
+                let tls = scenario.tls != Tls::None;
+                assert_eq!(text.contains("/d/key.pem"), tls, "{}", scenario.name);
             }
             assert!(filled("{{nothing}}", &words).is_err());
         }

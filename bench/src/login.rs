@@ -8,6 +8,9 @@ use ntlm_origin::{User, ntlm};
 /// The domain that the origin is in.
 pub(crate) const DOMAIN: &str = "EXAMPLE";
 
+/// The requests that a login takes.
+pub(crate) const LOGIN_REQUESTS: usize = 2;
+
 /// The one user of the bench.
 pub(crate) fn user() -> User {
     User::new(DOMAIN, "alice", "wonderland")

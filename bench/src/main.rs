@@ -20,6 +20,8 @@ mod report;
 mod scenario;
 mod schedule;
 mod stats;
+mod stream;
+mod tls;
 mod wire;
 
 use std::process::ExitCode;
@@ -33,7 +35,7 @@ fn main() -> ExitCode {
         Command::Compare(args) => compare::run(&args),
         Command::Scenarios => {
             for scenario in scenario::all() {
-                println!("{:14} {}", scenario.name, scenario.about);
+                println!("{:20} {}", scenario.name, scenario.about);
             }
             Ok(true)
         }

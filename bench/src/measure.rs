@@ -39,24 +39,31 @@ fn user_and_system(stat: &str) -> Option<(u64, u64)> {
     Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
 }
 
-/// Resident memory of the processes in bytes, summed page by page where the kernel offers that: the figure of
-/// `/proc/PID/status` may be off by some dozen pages for each core.
-pub(crate) fn resident_bytes(processes: &[Pid]) -> io::Result<u64> {
+/// Memory that the processes have made their own, in bytes: no files. What they share by having been forked is counted once, and
+/// once more as soon as one of them has changed it; resident memory would not show that.
+pub(crate) fn own_bytes(processes: &[Pid]) -> io::Result<u64> {
     processes
         .iter()
         .map(|process| {
-            let exact = fs::read_to_string(format!("/proc/{process}/smaps_rollup"));
-            let (text, field) = match exact {
-                Ok(text) => (text, "Rss:"),
-                Err(_) => (
-                    fs::read_to_string(format!("/proc/{process}/status"))?,
-                    "VmRSS:",
-                ),
-            };
-            kilobytes(&text, field).ok_or_else(|| ErrorKind::InvalidData.into())
+            // Since Linux 5.14.
+            let text = fs::read_to_string(format!("/proc/{process}/smaps_rollup"))?;
+            kilobytes(&text, "Pss_Anon:").ok_or_else(|| ErrorKind::InvalidData.into())
         })
         .sum::<io::Result<u64>>()
         .map(|kilobytes| kilobytes * 1024)
+}
+
+/// How many sockets the processes hold.
+pub(crate) fn sockets(processes: &[Pid]) -> io::Result<usize> {
+    let mut count = 0;
+    for process in processes {
+        for entry in fs::read_dir(format!("/proc/{process}/fd"))? {
+            // One that was closed meanwhile is none.
+            let target = fs::read_link(entry?.path()).unwrap_or_default();
+            count += usize::from(target.to_string_lossy().starts_with("socket:"));
+        }
+    }
+    Ok(count)
 }
 
 fn kilobytes(text: &str, field: &str) -> Option<u64> {
@@ -157,10 +164,15 @@ mod tests {
     fn files_of_proc_are_understood() {
         let stat = "7 (a b) c) S 1 7 7 0 -1 4194560 1 2 3 4 50 60 0 0 20 0 1 0 100 1 1";
         assert_eq!(user_and_system(stat), Some((50, 60)));
-        assert_eq!(kilobytes("x\nVmRSS:\t  123 kB\ny", "VmRSS:"), Some(123));
+        assert_eq!(
+            kilobytes("x\nPss_Anon:\t  123 kB\ny", "Pss_Anon:"),
+            Some(123)
+        );
         let own = [nix::unistd::getpid()];
-        assert!(resident_bytes(&own).unwrap() > 100_000);
+        assert!(own_bytes(&own).unwrap() > 100_000);
         ticks(&own).unwrap();
+        let _socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        assert!(sockets(&own).unwrap() > 0);
     }
 
     #[test]

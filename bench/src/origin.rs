@@ -12,21 +12,23 @@
 //! asked for.
 
 use std::collections::HashMap;
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::os::fd::AsRawFd;
+use std::io::{self, ErrorKind, IoSlice};
+use std::net::TcpListener;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use memchr::memmem;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
-use nix::sys::socket::{MsgFlags, recv};
 use ntlm_origin::ntlm;
+use rustls::{ServerConfig, ServerConnection};
 
 use crate::cli::OriginArgs;
 use crate::listen;
 use crate::login::{self, DOMAIN};
+use crate::stream::Stream;
+use crate::tls;
 use crate::wire::{SMALL_ANSWER_BYTES, invalid};
 
 const BUFFER_BYTES: usize = 256 * 1024;
@@ -37,11 +39,12 @@ const LISTENER: u64 = u64::MAX;
 
 /// Serves until the process is ended.
 pub(crate) fn run(args: &OriginArgs) -> io::Result<()> {
-    let listener = listen::shared(args.listen)?;
+    let listener = listen::loopback(args.port)?;
     let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
     epoll.add(&listener, EpollEvent::new(EpollFlags::EPOLLIN, LISTENER))?;
     let mut origin = Origin {
         listener,
+        tls: args.tls.as_deref().map(tls::server).transpose()?,
         epoll,
         site: Site::new(args.real_ntlm),
         connections: Vec::new(),
@@ -74,6 +77,8 @@ pub(crate) fn run(args: &OriginArgs) -> io::Result<()> {
 
 struct Origin {
     listener: TcpListener,
+    /// Where it is spoken.
+    tls: Option<Arc<ServerConfig>>,
     epoll: Epoll,
     site: Site,
     connections: Vec<Option<Connection>>,
@@ -82,7 +87,7 @@ struct Origin {
 }
 
 struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     /// A request head whose end has not come.
     partial: Vec<u8>,
     /// What is left of the request's body, and what is answered after it.
@@ -105,13 +110,19 @@ enum Login {
 impl Origin {
     fn accept(&mut self) -> io::Result<()> {
         loop {
-            let stream = match self.listener.accept() {
-                Ok((stream, _)) => stream,
+            let socket = match self.listener.accept() {
+                Ok((socket, _)) => socket,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(error),
             };
-            stream.set_nonblocking(true)?;
-            stream.set_nodelay(true)?;
+            let session = match &self.tls {
+                Some(config) => {
+                    let session = ServerConnection::new(config.clone());
+                    Some(session.map_err(io::Error::other)?.into())
+                }
+                None => None,
+            };
+            let stream = Stream::new(socket, session)?;
             let slot = self.free.pop().unwrap_or_else(|| {
                 self.connections.push(None);
                 self.connections.len() - 1
@@ -146,7 +157,8 @@ impl Origin {
             connection.receive(&mut self.buffer, &mut self.site)?;
         }
         // While an answer waits, no further request is read: there is at most one at a time.
-        let waits = connection.answer.is_some() && connection.body_left == 0;
+        let answers = connection.answer.is_some() && connection.body_left == 0;
+        let waits = answers || connection.stream.is_pending();
         if waits != connection.waits_to_send {
             connection.waits_to_send = waits;
             let interest = match waits {
@@ -162,7 +174,7 @@ impl Origin {
 
 impl Connection {
     fn receive(&mut self, buffer: &mut [u8], site: &mut Site) -> io::Result<()> {
-        let count = match self.stream.read(buffer) {
+        let count = match self.stream.receive(buffer) {
             Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
             Ok(count) => count,
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
@@ -197,18 +209,20 @@ impl Connection {
         let most = buffer
             .len()
             .min(usize::try_from(self.body_left).unwrap_or(usize::MAX));
-        // With MSG_TRUNC, TCP drops the bytes without copying them.
-        let count = match recv(
-            self.stream.as_raw_fd(),
-            &mut buffer[..most],
-            MsgFlags::MSG_TRUNC,
-        ) {
+        let swallowed = match self.stream.can_skip() {
+            true => self.stream.skip(&mut buffer[..most]),
+            false => self.stream.receive(buffer),
+        };
+        let count = match swallowed {
             Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
             Ok(count) => count,
-            Err(Errno::EAGAIN) => return Ok(()),
-            Err(error) => return Err(error.into()),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+            Err(error) => return Err(error),
         };
-        self.body_left -= count as u64;
+        self.body_left = self
+            .body_left
+            .checked_sub(count as u64)
+            .ok_or_else(|| invalid("what came behind a request"))?;
         self.answer_if_read()
     }
 
@@ -221,9 +235,9 @@ impl Connection {
 
     fn send(&mut self) -> io::Result<()> {
         let Some(answer) = &self.answer else {
-            return Ok(());
+            return self.stream.flush();
         };
-        match self.stream.write(&answer[self.sent..]) {
+        match self.stream.send(&mut [IoSlice::new(&answer[self.sent..])]) {
             Ok(count) => self.sent += count,
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
             Err(error) => return Err(error),

@@ -2,12 +2,17 @@
 
 use serde::Serialize;
 
+use crate::tls::Key;
 use crate::wire::{SMALL_ANSWER_BYTES, Shape};
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 /// Connections that move bodies; few, as one is enough to fill a core.
 const BODY_CONNECTIONS: usize = 8;
+/// Handshakes that are under way at the same time; few, as those that are unfinished at the end were paid for and do not count.
+const HANDSHAKES_AT_ONCE: usize = 16;
+/// Connections that come and go before the memory of idle ones is measured, so that code is loaded.
+pub(crate) const IDLE_WARM_UP: usize = 8;
 /// What is asked of everybody in the latency scenarios, as a part of what the base reaches at its best.
 pub(crate) const LATENCY_LOAD: f64 = 0.6;
 
@@ -22,6 +27,37 @@ pub(crate) enum Work {
     Logins,
     /// Log in and do nothing: what memory that takes.
     Idle,
+    /// Connect, make the handshake of TLS, close: what a handshake costs.
+    Handshakes {
+        /// With the ticket of an earlier one.
+        resumed: bool,
+    },
+}
+
+/// Where TLS is spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tls {
+    /// Nowhere.
+    None,
+    /// Towards clients, who are shown a certificate with this key.
+    Clients(Key),
+    /// Towards clients and towards the origin, both with the same certificate.
+    BothLegs(Key),
+}
+
+impl Tls {
+    /// The key of the certificate.
+    pub(crate) fn key(self) -> Option<Key> {
+        match self {
+            Self::None => None,
+            Self::Clients(key) | Self::BothLegs(key) => Some(key),
+        }
+    }
+
+    /// Whether the origin speaks it, too.
+    pub(crate) fn reaches_origin(self) -> bool {
+        matches!(self, Self::BothLegs(_))
+    }
 }
 
 /// One scenario.
@@ -39,6 +75,8 @@ pub(crate) struct Scenario {
     pub(crate) connections: usize,
     /// How many workers each contender has, if the scenario says it.
     pub(crate) workers: Option<usize>,
+    /// Where TLS is spoken.
+    pub(crate) tls: Tls,
 }
 
 /// What a scenario belongs to, for plots.
@@ -66,6 +104,13 @@ impl Scenario {
         matches!(self.shape, Shape::Upload { .. })
     }
 
+    /// Makes it fit for a smoke test: a fifth of the idle connections, as each takes a login.
+    pub(crate) fn shorten(&mut self) {
+        if self.work == Work::Idle {
+            self.connections /= 5;
+        }
+    }
+
     /// Whether this is what `--scenario wanted` means.
     pub(crate) fn is_called(&self, wanted: &str) -> bool {
         self.name == wanted
@@ -88,19 +133,31 @@ impl Scenario {
 
 /// All of them, in the order in which they run.
 pub(crate) fn all() -> Vec<Scenario> {
-    let small = Shape::Answer {
-        bytes: SMALL_ANSWER_BYTES,
-    };
-    let cost = |name, about, shape, connections| Scenario {
+    without_tls().into_iter().chain(with_tls()).collect()
+}
+
+fn cost(name: &'static str, about: &'static str, shape: Shape, connections: usize) -> Scenario {
+    Scenario {
         name,
         about,
         work: Work::Cost,
         shape,
         connections,
         workers: None,
-    };
-    let pinned = |name, about, connections| cost(name, about, small, connections);
-    let answer = |name, about, bytes| cost(name, about, Shape::Answer { bytes }, BODY_CONNECTIONS);
+        tls: Tls::None,
+    }
+}
+
+fn pinned(name: &'static str, about: &'static str, connections: usize) -> Scenario {
+    let bytes = SMALL_ANSWER_BYTES;
+    cost(name, about, Shape::Answer { bytes }, connections)
+}
+
+fn answer(name: &'static str, about: &'static str, bytes: usize) -> Scenario {
+    cost(name, about, Shape::Answer { bytes }, BODY_CONNECTIONS)
+}
+
+fn without_tls() -> Vec<Scenario> {
     let upload = |name, about, bytes| cost(name, about, Shape::Upload { bytes }, BODY_CONNECTIONS);
     let chunked = |name, about, bytes, chunk| {
         cost(
@@ -159,7 +216,11 @@ pub(crate) fn all() -> Vec<Scenario> {
         },
         Scenario {
             work: Work::Idle,
-            ..pinned("idle", "5000 logged-in connections that do nothing", 5000)
+            ..pinned(
+                "idle",
+                "5000 logged-in connections that do nothing (--quick: 1000)",
+                5000,
+            )
         },
         workers(
             "workers-1",
@@ -180,6 +241,98 @@ pub(crate) fn all() -> Vec<Scenario> {
             "latency-512",
             "100-byte answers at a fixed rate, 512 connections",
             512,
+        ),
+    ]
+}
+
+fn with_tls() -> Vec<Scenario> {
+    let clients = Tls::Clients(Key::P256);
+    let both = Tls::BothLegs(Key::P256);
+    let over = |tls, scenario| Scenario { tls, ..scenario };
+    let handshakes = |name, about, resumed, key| Scenario {
+        work: Work::Handshakes { resumed },
+        ..over(Tls::Clients(key), pinned(name, about, HANDSHAKES_AT_ONCE))
+    };
+    let idle = |tls, name, about| Scenario {
+        work: Work::Idle,
+        ..over(tls, pinned(name, about, 2000))
+    };
+    vec![
+        over(
+            clients,
+            pinned(
+                "tls-small-64",
+                "TLS to clients: 100-byte answers, 64 connections",
+                64,
+            ),
+        ),
+        over(
+            clients,
+            pinned(
+                "tls-small-512",
+                "TLS to clients: 100-byte answers, 512 connections",
+                512,
+            ),
+        ),
+        over(
+            clients,
+            answer(
+                "tls-answer-1m",
+                "TLS to clients: answers of 1 MiB, 8 connections",
+                MIB,
+            ),
+        ),
+        handshakes(
+            "tls-handshakes",
+            "connect, full handshake, close; P-256; 16 at a time",
+            false,
+            Key::P256,
+        ),
+        handshakes(
+            "tls-handshakes-rsa",
+            "connect, full handshake, close; RSA 2048; 16 at a time",
+            false,
+            Key::Rsa2048,
+        ),
+        handshakes(
+            "tls-resumed",
+            "connect, resume a session by ticket, close; 16 at a time",
+            true,
+            Key::P256,
+        ),
+        idle(
+            clients,
+            "tls-idle",
+            "TLS to clients: 2000 logged-in connections that do nothing (--quick: 400)",
+        ),
+        over(
+            both,
+            pinned(
+                "tls-both-small-64",
+                "TLS on both legs: 100-byte answers, 64 connections",
+                64,
+            ),
+        ),
+        over(
+            both,
+            pinned(
+                "tls-both-small-512",
+                "TLS on both legs: 100-byte answers, 512 connections",
+                512,
+            ),
+        ),
+        over(
+            both,
+            answer(
+                "tls-both-answer-1m",
+                "TLS on both legs: answers of 1 MiB, 8 connections",
+                MIB,
+            ),
+        ),
+        idle(
+            both,
+            "tls-both-idle",
+            "TLS on both legs: 2000 logged-in connections that do nothing (--quick: 400)",
         ),
     ]
 }
@@ -232,6 +385,8 @@ mod tests {
                 "small-5000"
             ]
         );
+        assert_eq!(names(&["tls"]).len(), 11);
+        assert!(names(&["tls-both"]).contains(&"tls-both-idle"));
         assert!(chosen(&["smal".to_owned()]).is_err());
     }
 }

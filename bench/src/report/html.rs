@@ -80,6 +80,9 @@ fn section(scenario: &Finished) -> String {
         text += "</tr>\n";
     }
     text += "</table>\n";
+    if let Some(tls) = &scenario.tls {
+        text += &format!("<small>clients: {}</small><br>\n", escaped(tls));
+    }
     for cell in &scenario.contenders {
         if !cell.system_calls.is_empty() {
             let calls: Vec<String> = cell

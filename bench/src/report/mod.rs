@@ -1,5 +1,6 @@
 //! What was measured, summed up, and written for people and programs.
 
+mod figures;
 mod html;
 mod plots;
 mod table;
@@ -13,7 +14,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use crate::contender::{Contender, FLOOR, NGINX, NGINX_CUSTOM};
+use crate::contender::Contender;
 use crate::load::histogram;
 use crate::scenario::{Family, Scenario, Work};
 use crate::stats::{self, Summary};
@@ -44,8 +45,10 @@ pub(crate) enum Metric {
     P99Micros,
     /// See [`Metric::LATENCIES`].
     P999Micros,
-    /// Growth of resident memory for each idle pinned pair.
+    /// Growth of memory for each idle pinned pair.
     MemoryBytesPerPair,
+    /// Growth of the number of sockets for each idle client: 2 if it is a pair.
+    SocketsPerPair,
 }
 
 impl Metric {
@@ -60,7 +63,7 @@ impl Metric {
     /// What a scenario is there for; its ratios are the ones that are printed.
     pub(crate) fn headline(work: Work) -> Self {
         match work {
-            Work::Cost | Work::Logins => Self::CpuMicrosPerRequest,
+            Work::Cost | Work::Logins | Work::Handshakes { .. } => Self::CpuMicrosPerRequest,
             Work::Latency => Self::P99Micros,
             Work::Idle => Self::MemoryBytesPerPair,
         }
@@ -79,6 +82,7 @@ impl Metric {
             Self::P99Micros => "p99 µs",
             Self::P999Micros => "p99.9 µs",
             Self::MemoryBytesPerPair => "bytes/pair",
+            Self::SocketsPerPair => "sockets/pair",
         }
     }
 }
@@ -88,9 +92,12 @@ impl Metric {
 pub(crate) struct Sample {
     round: u32,
     values: BTreeMap<Metric, f64>,
-    /// Growth of resident memory in bytes by number of idle pairs.
+    /// Growth of memory in bytes by number of idle pairs.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) memory_by_pairs: Vec<(usize, u64)>,
+    /// What clients agreed upon with the contender: protocol, suite, key exchange.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) agreed: Option<String>,
 }
 
 impl Sample {
@@ -100,6 +107,7 @@ impl Sample {
             round,
             values: BTreeMap::new(),
             memory_by_pairs: Vec::new(),
+            agreed: None,
         }
     }
 
@@ -195,6 +203,9 @@ struct Finished {
     family: Family,
     connections: usize,
     body_bytes: usize,
+    /// What clients agreed upon with the contenders, and the key of the certificate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls: Option<String>,
     headline: Metric,
     contenders: Vec<Cell>,
     warnings: Vec<String>,
@@ -277,7 +288,7 @@ impl Report {
 
     /// Adds a scenario that ran, summed up. Returns its table for the terminal.
     pub(crate) fn add(&mut self, scenario: &Scenario, mut cells: Vec<Cell>) -> String {
-        sum_up(&mut cells);
+        figures::sum_up(&mut cells);
         let headline = Metric::headline(scenario.work);
         let finished = Finished {
             name: scenario.name,
@@ -285,8 +296,9 @@ impl Report {
             family: scenario.family(),
             connections: scenario.connections,
             body_bytes: scenario.shape.body_bytes(),
+            tls: figures::agreed(scenario, &cells),
             headline,
-            warnings: warnings(&cells, headline),
+            warnings: figures::warnings(&cells, headline),
             contenders: cells,
         };
         let text = table::text(&finished);
@@ -359,92 +371,6 @@ pub(crate) fn output(said: Option<&Path>) -> PathBuf {
     )
 }
 
-fn sum_up(cells: &mut [Cell]) {
-    let values_of = |name: &str, cells: &[Cell]| {
-        cells
-            .iter()
-            .find(|cell| cell.contender == name)
-            .map(|cell| {
-                let metrics = cell.samples.iter().flat_map(|sample| sample.values.keys());
-                metrics
-                    .map(|&metric| (metric, cell.values(metric)))
-                    .collect::<BTreeMap<_, _>>()
-            })
-    };
-    let nginx = values_of(NGINX, cells).or_else(|| values_of(NGINX_CUSTOM, cells));
-    let floor = values_of(FLOOR, cells);
-    for cell in cells {
-        let metrics: Vec<Metric> = cell
-            .samples
-            .iter()
-            .flat_map(|sample| sample.values.keys().copied())
-            .collect();
-        for metric in metrics {
-            let values = cell.values(metric);
-            let numbers: Vec<f64> = values.iter().map(|value| value.1).collect();
-            let Some(summary) = Summary::of(&numbers) else {
-                continue;
-            };
-            let ratio = |base: &Option<BTreeMap<Metric, Vec<(u32, f64)>>>| {
-                Summary::of(&stats::ratios(&values, base.as_ref()?.get(&metric)?))
-            };
-            let figure = Figure {
-                summary,
-                ratio_to_nginx: ratio(&nginx),
-                ratio_to_floor: ratio(&floor),
-            };
-            cell.metrics.insert(metric, figure);
-        }
-        cell.latency = percentiles(&cell.histogram);
-    }
-}
-
-/// Points for a plot in which every step towards 100% has the same width.
-fn percentiles(histogram: &Histogram<u64>) -> Vec<(f64, f64)> {
-    if histogram.is_empty() {
-        return Vec::new();
-    }
-    (0..=32)
-        .map(|step| 1.0 - 10_f64.powf(-f64::from(step) / 8.0))
-        // Beyond that, single requests would be shown.
-        .take_while(|quantile| (1.0 - quantile) * histogram.len() as f64 >= 1.0)
-        .map(|quantile| {
-            let nanoseconds = histogram.value_at_quantile(quantile) as f64;
-            (quantile * 100.0, nanoseconds / 1000.0)
-        })
-        .collect()
-}
-
-fn warnings(cells: &[Cell], headline: Metric) -> Vec<String> {
-    let mut warnings = Vec::new();
-    for cell in cells {
-        let name = &cell.contender;
-        if let Some(failure) = &cell.failure {
-            warnings.push(format!("{name} failed: {failure}"));
-        }
-        let Some(figure) = cell.metrics.get(&headline) else {
-            continue;
-        };
-        // Where there is a ratio, it is what counts, and it may be steady while the machine is not.
-        let mut judged = vec![
-            ("× nginx", figure.ratio_to_nginx),
-            ("× floor", figure.ratio_to_floor),
-        ];
-        if judged.iter().all(|(_, ratio)| ratio.is_none()) {
-            judged.push((headline.title(), Some(figure.summary)));
-        }
-        for (what, summary) in judged {
-            if let Some(summary) = summary.filter(Summary::is_wide) {
-                warnings.push(format!(
-                    "the spread of {name} is too wide to say anything: {what} {:.2} to {:.2}",
-                    summary.min, summary.max
-                ));
-            }
-        }
-    }
-    warnings
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -511,8 +437,8 @@ mod tests {
         let mut broken = Cell::new(scenario, "nginx");
         broken.failure = Some("did not start".to_owned());
         let mut cells = vec![cell, broken];
-        sum_up(&mut cells);
-        let warnings = warnings(&cells, Metric::CpuMicrosPerRequest);
+        figures::sum_up(&mut cells);
+        let warnings = figures::warnings(&cells, Metric::CpuMicrosPerRequest);
         assert_eq!(warnings.len(), 2, "{warnings:?}");
         assert!(warnings[1].contains("nginx failed: did not start"));
     }

@@ -7,7 +7,7 @@ use plotters::coord::Shift;
 use plotters::coord::ranged1d::{AsRangedCoord, ValueFormatter};
 use plotters::prelude::*;
 
-use super::{Metric, Report};
+use super::{Finished, Metric, Report};
 use crate::scenario::Family;
 use crate::stats;
 
@@ -110,15 +110,21 @@ pub(super) fn all(report: &Report) -> Result<Vec<String>, Failed> {
         };
         plots.extend(plot.draw(report, &lines)?);
     }
-    let memory = Plot {
-        title: "memory of idle pinned pairs",
-        x: "pairs",
-        y: "KiB",
-        x_words: whole,
-        scales: Scales::Linear,
-        legend: SeriesLabelPosition::UpperLeft,
-    };
-    plots.extend(memory.draw(report, &memory_by_pairs(report))?);
+    for scenario in report
+        .scenarios
+        .iter()
+        .filter(|scenario| scenario.headline == Metric::MemoryBytesPerPair)
+    {
+        let memory = Plot {
+            title: &format!("{}: memory of idle pairs", scenario.name),
+            x: "pairs",
+            y: "KiB",
+            x_words: whole,
+            scales: Scales::Linear,
+            legend: SeriesLabelPosition::UpperLeft,
+        };
+        plots.extend(memory.draw(report, &memory_by_pairs(scenario))?);
+    }
     Ok(plots)
 }
 
@@ -126,7 +132,7 @@ fn by_scenario(
     report: &Report,
     family: Family,
     metric: Metric,
-    x: fn(&super::Finished) -> f64,
+    x: fn(&Finished) -> f64,
 ) -> Vec<Line<'_>> {
     let mut lines: BTreeMap<&str, Vec<(f64, f64)>> = BTreeMap::new();
     for scenario in &report.scenarios {
@@ -145,14 +151,9 @@ fn by_scenario(
         .collect()
 }
 
-fn memory_by_pairs(report: &Report) -> Vec<Line<'_>> {
+fn memory_by_pairs(scenario: &Finished) -> Vec<Line<'_>> {
     let mut lines = Vec::new();
-    for cell in report
-        .scenarios
-        .iter()
-        .filter(|scenario| scenario.headline == Metric::MemoryBytesPerPair)
-        .flat_map(|scenario| &scenario.contenders)
-    {
+    for cell in &scenario.contenders {
         let mut by_pairs: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
         for &(pairs, grown) in cell
             .samples

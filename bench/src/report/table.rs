@@ -13,6 +13,7 @@ pub(super) fn rows(scenario: &Finished) -> Vec<Vec<String>> {
         Metric::CpuMicrosPerRequest,
         Metric::CpuMicrosPerMib,
         Metric::MemoryBytesPerPair,
+        Metric::SocketsPerPair,
         Metric::RequestsPerSecond,
         Metric::P50Micros,
         Metric::P90Micros,
@@ -105,6 +106,9 @@ pub(super) fn text(scenario: &Finished) -> String {
             };
         }
         text.push('\n');
+    }
+    if let Some(tls) = &scenario.tls {
+        text += &format!("  clients: {tls}\n");
     }
     for warning in &scenario.warnings {
         text += &format!("  ! {warning}\n");

@@ -1,33 +1,35 @@
 //! The command `compare`: contenders in rounds, one measurement after the other.
 
+mod sample;
+
 use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::cli::CompareArgs;
 use crate::contender::{self, Contender, NGINX, NGINX_CUSTOM, Setting};
 use crate::cores::{self, Placement};
-use crate::load::{Load, Stretch, Target, histogram};
-use crate::measure::{self, Strace};
+use crate::load::Target;
+use crate::measure::Strace;
 use crate::process::Server;
-use crate::report::{self, Cell, Machine, Metric, Report, Sample};
+use crate::report::{self, Cell, Machine, Report};
 use crate::scenario::{self, LATENCY_LOAD, Scenario, Work};
+use crate::tls::{Clients, Key};
 
-/// Connections that come and go before the memory of idle ones is measured, so that code is loaded.
-const IDLE_WARM_UP: usize = 8;
-/// In so many steps, for the plot.
-const IDLE_STEPS: usize = 5;
 const DEFAULT_ROUNDS: u32 = 5;
 const DEFAULT_DURATION: Duration = Duration::from_secs(2);
 const QUICK_DURATION: Duration = Duration::from_millis(300);
 
 /// Runs the comparison. True if nothing failed.
 pub(crate) fn run(args: &CompareArgs) -> io::Result<bool> {
-    let scenarios = scenario::chosen(&args.scenarios).map_err(io::Error::other)?;
+    let mut scenarios = scenario::chosen(&args.scenarios).map_err(io::Error::other)?;
+    if args.quick {
+        scenarios.iter_mut().for_each(Scenario::shorten);
+    }
     let (contenders, mut notes) = contender::find(args)?;
     if contenders.is_empty() {
         return Err(io::Error::other("nobody to compare"));
@@ -71,7 +73,7 @@ pub(crate) fn run(args: &CompareArgs) -> io::Result<bool> {
         .sum();
     let mut comparison = Comparison {
         args,
-        origin: start_origin(&placement, args.real_ntlm)?,
+        origins: Origins::start(&scenarios, &placement, args.real_ntlm)?,
         allowed,
         descriptors,
         duration,
@@ -100,19 +102,66 @@ pub(crate) fn run(args: &CompareArgs) -> io::Result<bool> {
     Ok(!report.failed())
 }
 
-fn start_origin(placement: &Placement, real_ntlm: bool) -> io::Result<Server> {
+/// The servers behind the contenders, and the certificates that are shown.
+struct Origins {
+    plain: Server,
+    /// For the scenarios in which TLS is spoken to it.
+    tls: Option<Server>,
+    certificates: tempfile::TempDir,
+}
+
+impl Origins {
+    fn start(scenarios: &[Scenario], placement: &Placement, real_ntlm: bool) -> io::Result<Self> {
+        let certificates = directory()?;
+        for key in [Key::P256, Key::Rsa2048] {
+            key.write(&certificate(certificates.path(), key))?;
+        }
+        let reached = scenarios
+            .iter()
+            .find(|scenario| scenario.tls.reaches_origin());
+        let tls = reached
+            .and_then(|scenario| scenario.tls.key())
+            .map(|key| certificate(certificates.path(), key))
+            .map(|file| start_origin(placement, real_ntlm, Some(&file)))
+            .transpose()?;
+        Ok(Self {
+            plain: start_origin(placement, real_ntlm, None)?,
+            tls,
+            certificates,
+        })
+    }
+
+    fn of(&self, scenario: &Scenario) -> &Server {
+        match &self.tls {
+            Some(tls) if scenario.tls.reaches_origin() => tls,
+            _ => &self.plain,
+        }
+    }
+}
+
+fn certificate(dir: &Path, key: Key) -> PathBuf {
+    dir.join(format!("{key:?}.pem"))
+}
+
+fn directory() -> io::Result<tempfile::TempDir> {
+    tempfile::Builder::new()
+        .prefix("ntlmfront-bench-")
+        .tempdir()
+}
+
+fn start_origin(placement: &Placement, real_ntlm: bool, tls: Option<&Path>) -> io::Result<Server> {
     let addr = crate::listen::free_address()?;
-    let mut arguments = vec!["origin".to_owned(), format!("--listen={addr}")];
+    let mut arguments = vec!["origin".to_owned(), format!("--port={}", addr.port())];
     if real_ntlm {
         arguments.push("--real-ntlm".to_owned());
     }
-    let dir = tempfile::Builder::new()
-        .prefix("ntlmfront-bench-")
-        .tempdir()?;
+    if let Some(file) = tls {
+        arguments.push(format!("--tls={}", file.display()));
+    }
     let program = std::env::current_exe()?;
     Server::start(
         "origin",
-        dir,
+        directory()?,
         &[placement.origin],
         addr,
         &program,
@@ -132,7 +181,7 @@ fn progress_bar(steps: usize) -> ProgressBar {
 
 struct Comparison<'a> {
     args: &'a CompareArgs,
-    origin: Server,
+    origins: Origins,
     allowed: Vec<usize>,
     descriptors: u64,
     duration: Duration,
@@ -155,15 +204,6 @@ impl Comparison<'_> {
             .iter()
             .map(|contender| Cell::new(scenario, &contender.name))
             .collect();
-        for contender in taking_part
-            .iter()
-            .filter(|contender| scenario.work == Work::Idle && !contender.pins)
-        {
-            self.report.note(format!(
-                "{}: {} keeps no upstream connection for each client, so its figure is that of half a pair",
-                scenario.name, contender.name
-            ));
-        }
         let rate = match scenario.work {
             Work::Latency => Some(self.latency_rate(scenario, &taking_part)?),
             _ => None,
@@ -221,17 +261,27 @@ impl Comparison<'_> {
 
     fn start(&self, scenario: &Scenario, contender: &Contender) -> io::Result<(Server, Target)> {
         let workers = scenario.workers.unwrap_or(usize::from(self.args.workers));
+        let certificate = scenario
+            .tls
+            .key()
+            .map(|key| certificate(self.origins.certificates.path(), key));
         let server = contender.start(&Setting {
             scenario,
-            origin: self.origin.addr,
+            origin: self.origins.of(scenario).addr,
             workers,
             cores: &Placement::divide(&self.allowed, workers).contender,
             descriptors: self.descriptors,
+            certificate: certificate.as_deref(),
         })?;
+        let resume = scenario.work == Work::Handshakes { resumed: true };
         let target = Target {
             addr: server.addr,
             pins: contender.pins,
             real_ntlm: self.args.real_ntlm,
+            tls: match &certificate {
+                Some(file) => Some(Clients::new(file, resume)?),
+                None => None,
+            },
         };
         Ok((server, target))
     }
@@ -282,162 +332,4 @@ impl Comparison<'_> {
         }
         Ok(highest)
     }
-
-    fn load(&self, target: &Target, scenario: &Scenario) -> io::Result<Load> {
-        Load::new(target, scenario.shape, &self.interrupted)
-    }
-
-    fn logged_in(&self, target: &Target, scenario: &Scenario) -> io::Result<Load> {
-        let mut load = self.load(target, scenario)?;
-        load.grow(scenario.connections)?;
-        Ok(load)
-    }
-
-    fn warm_up(&self) -> Duration {
-        self.duration / 4
-    }
-
-    fn measure(
-        &self,
-        scenario: &Scenario,
-        contender: &Contender,
-        rate: Option<f64>,
-        round: u32,
-    ) -> io::Result<(Sample, hdrhistogram::Histogram<u64>)> {
-        let (server, target) = self.start(scenario, contender)?;
-        self.sample(scenario, &server, &target, rate, round)
-            .map_err(|error| match error.kind() {
-                ErrorKind::Interrupted => error,
-                _ => server.failure(&format!("failed: {error}")),
-            })
-    }
-
-    fn sample(
-        &self,
-        scenario: &Scenario,
-        server: &Server,
-        target: &Target,
-        rate: Option<f64>,
-        round: u32,
-    ) -> io::Result<(Sample, hdrhistogram::Histogram<u64>)> {
-        let mut sample = Sample::new(round);
-        let stretch = match scenario.work {
-            Work::Idle => {
-                sample.memory_by_pairs = self.idle_memory(scenario, server, target)?;
-                if let Some(&(pairs, grown)) = sample.memory_by_pairs.last() {
-                    sample.set(Metric::MemoryBytesPerPair, grown as f64 / pairs as f64);
-                }
-                return Ok((sample, histogram()));
-            }
-            Work::Logins => {
-                // A load of its own for warming up: the rounds of one that is left unfinished would be nobody's.
-                self.load(target, scenario)?
-                    .churn(scenario.connections, self.warm_up())?;
-                let mut load = self.load(target, scenario)?;
-                watched(server, &mut sample, || {
-                    load.churn(scenario.connections, self.duration)
-                })?
-            }
-            Work::Cost => {
-                let mut load = self.logged_in(target, scenario)?;
-                load.warm_up(self.warm_up())?;
-                watched(server, &mut sample, || load.closed_loop(self.duration))?
-            }
-            Work::Latency => {
-                let rate = rate.unwrap_or(1000.0);
-                let mut load = self.logged_in(target, scenario)?;
-                load.warm_up(self.warm_up())?;
-                watched(server, &mut sample, || load.open_loop(rate, self.duration))?
-            }
-        };
-        if stretch.requests <= 0.0 {
-            return Err(io::Error::other("no request was answered in time"));
-        }
-        sample.set(Metric::RequestsPerSecond, stretch.rate());
-        for (metric, quantile) in Metric::LATENCIES {
-            let nanoseconds = stretch.latency.value_at_quantile(quantile) as f64;
-            sample.set(metric, nanoseconds / 1000.0);
-        }
-        Ok((sample, stretch.latency))
-    }
-
-    /// By how many bytes the server's memory grew for so many connections that logged in and then did nothing.
-    fn idle_memory(
-        &self,
-        scenario: &Scenario,
-        server: &Server,
-        target: &Target,
-    ) -> io::Result<Vec<(usize, u64)>> {
-        let settle = Duration::from_millis(100);
-        let mut load = self.load(target, scenario)?;
-        load.grow(IDLE_WARM_UP)?;
-        drop(load);
-        thread::sleep(settle);
-        let processes = server.processes();
-        let before = measure::resident_bytes(&processes)?;
-        let mut load = self.load(target, scenario)?;
-        let mut growth = Vec::new();
-        for step in 1..=IDLE_STEPS {
-            let pairs = scenario.connections * step / IDLE_STEPS;
-            load.grow(pairs)?;
-            thread::sleep(settle);
-            let grown = measure::resident_bytes(&processes)?.saturating_sub(before);
-            growth.push((pairs, grown));
-        }
-        // The origin answers 401 on a connection whose login was lost: so they were all there.
-        load.closed_loop(Duration::from_millis(1))?;
-        load.quiesce()?;
-        Ok(growth)
-    }
-
-    fn system_calls(
-        &self,
-        scenario: &Scenario,
-        contender: &Contender,
-    ) -> io::Result<Vec<(String, f64)>> {
-        let (server, target) = self.start(scenario, contender)?;
-        let mut load = self.logged_in(&target, scenario)?;
-        load.warm_up(Duration::from_millis(50))?;
-        load.quiesce()?;
-        let strace = Strace::attach(&server.processes())?;
-        let answered = load.answered();
-        load.closed_loop(Duration::from_millis(400))?;
-        load.quiesce()?;
-        let counts = strace.finish()?;
-        let requests = (load.answered() - answered).max(1) as f64;
-        Ok(counts
-            .into_iter()
-            .map(|(name, calls)| (name, calls as f64 / requests))
-            .collect())
-    }
-}
-
-/// Notes what the server's processes used while the load ran.
-fn watched(
-    server: &Server,
-    sample: &mut Sample,
-    load: impl FnOnce() -> io::Result<Stretch>,
-) -> io::Result<Stretch> {
-    let processes = server.processes();
-    let ticks_before = measure::ticks(&processes)?;
-    let began = Instant::now();
-    let cpu_before = measure::cpu_time(&processes)?;
-    let stretch = load()?;
-    let cpu = measure::cpu_time(&processes)? - cpu_before;
-    let taken = began.elapsed();
-    let ticks = measure::ticks(&processes)?;
-    let (user, system) = (ticks.0 - ticks_before.0, ticks.1 - ticks_before.1);
-    if stretch.requests > 0.0 {
-        let microseconds = cpu.as_secs_f64() * 1e6 / stretch.requests;
-        sample.set(Metric::CpuMicrosPerRequest, microseconds);
-    }
-    sample.set(
-        Metric::CpuBusyPercent,
-        cpu.as_secs_f64() / taken.as_secs_f64() * 100.0,
-    );
-    if user + system > 0 {
-        let share = system as f64 / (user + system) as f64;
-        sample.set(Metric::SystemPercent, share * 100.0);
-    }
-    Ok(stretch)
 }

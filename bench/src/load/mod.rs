@@ -7,9 +7,10 @@
 //! Nothing that goes wrong is counted and passed over: an unexpected status, a closed connection or a standstill ends the
 //! measurement with an error.
 
-use std::io::{self, ErrorKind, IoSlice, Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::os::fd::AsRawFd;
+mod connection;
+
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,13 +18,16 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
-use nix::sys::socket::{MsgFlags, recv};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
 use crate::login::{self, Legs};
 use crate::schedule::Schedule;
-use crate::wire::{Answer, Reader, Shape, invalid, login_head};
+use crate::tls::Clients;
+use crate::wire::{Shape, login_head};
+
+pub(crate) use connection::Visit;
+use connection::{Connection, Stage};
 
 /// So many connections log in at the same time; more would only fill queues.
 const LOGINS_AT_ONCE: usize = 64;
@@ -50,6 +54,8 @@ pub(crate) struct Target {
     pub(crate) pins: bool,
     /// Whether NTLM is done in full.
     pub(crate) real_ntlm: bool,
+    /// How TLS is spoken, if it is.
+    pub(crate) tls: Option<Clients>,
 }
 
 /// What a stretch of load came to.
@@ -61,6 +67,8 @@ pub(crate) struct Stretch {
     pub(crate) requests: f64,
     /// Latencies in nanoseconds: in an open loop from the time a request was due, in a closed one from its sending.
     pub(crate) latency: Histogram<u64>,
+    /// How many handshakes resumed a session, of those that are counted as requests.
+    pub(crate) resumed: u64,
 }
 
 impl Stretch {
@@ -80,28 +88,6 @@ struct Requests {
     body: Vec<u8>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    Type1,
-    Type3,
-    Idle,
-    Busy,
-}
-
-struct Connection {
-    stream: TcpStream,
-    stage: Stage,
-    reader: Reader,
-    /// What is being sent; a body follows it if the stage is [`Stage::Busy`].
-    head: Rc<[u8]>,
-    sent: usize,
-    waits_to_send: bool,
-    /// From when the latency of what is under way counts.
-    since: Instant,
-    /// Plain requests, logins not counted.
-    asked: u64,
-}
-
 /// Connections to one contender, and what they do.
 pub(crate) struct Load {
     target: Target,
@@ -116,6 +102,10 @@ pub(crate) struct Load {
     body_bytes: u64,
     /// Plain requests that were answered.
     answered: u64,
+    /// Handshakes that resumed a session, where they are all that is made.
+    resumed: u64,
+    /// Protocol, suite and key exchange.
+    agreed: Option<String>,
     last_progress: Instant,
     interrupted: Arc<AtomicBool>,
 }
@@ -147,18 +137,20 @@ impl Load {
             finished: Vec::new(),
             body_bytes: 0,
             answered: 0,
+            resumed: 0,
+            agreed: None,
             last_progress: Instant::now(),
             interrupted: interrupted.clone(),
         })
     }
 
-    /// Logs in more connections, until there are `count`. Nothing else may be under way.
-    pub(crate) fn grow(&mut self, count: usize) -> io::Result<()> {
+    /// Opens more connections, until there are `count` whose visit is complete. Nothing else may be under way.
+    pub(crate) fn grow(&mut self, visit: Visit, count: usize) -> io::Result<()> {
         let mut complete = self.connections.len();
         self.last_progress = Instant::now();
         while complete < count {
             while self.connections.len() < count.min(complete + LOGINS_AT_ONCE) {
-                self.connect(None)?;
+                self.connect(None, visit)?;
             }
             self.turn(EpollTimeout::from(100_u8))?;
             complete += self.finished.drain(..).count();
@@ -217,6 +209,7 @@ impl Load {
             time: start.elapsed(),
             requests,
             latency,
+            resumed: 0,
         })
     }
 
@@ -283,17 +276,24 @@ impl Load {
             time: start.elapsed(),
             requests: latency.len() as f64,
             latency,
+            resumed: 0,
         })
     }
 
-    /// Logs in, asks once, closes, and begins again, on so many connections at a time. What is counted are whole rounds of
-    /// that; latencies are those of the rounds.
-    pub(crate) fn churn(&mut self, at_once: usize, time: Duration) -> io::Result<Stretch> {
+    /// Makes visits, on so many connections at a time: each is closed when it is over, and the next begins. One that logs in asks
+    /// once. What is counted are whole visits; latencies are theirs.
+    pub(crate) fn churn(
+        &mut self,
+        visit: Visit,
+        at_once: usize,
+        time: Duration,
+    ) -> io::Result<Stretch> {
         let start = Instant::now();
         let end = start + time;
+        let resumed_before = self.resumed;
         let mut latency = histogram();
         for _ in 0..at_once {
-            self.connect(None)?;
+            self.connect(None, visit)?;
         }
         loop {
             self.turn(wait_until(end))?;
@@ -301,11 +301,11 @@ impl Load {
             let finished = std::mem::take(&mut self.finished);
             for &index in &finished {
                 let Connection { since, asked, .. } = self.connections[index];
-                if asked == 0 {
+                if visit == Visit::Login && asked == 0 {
                     self.ask(index, since)?;
                 } else {
                     record(&mut latency, now.duration_since(since));
-                    self.connect(Some(index))?;
+                    self.connect(Some(index), visit)?;
                 }
             }
             self.reuse(finished);
@@ -317,83 +317,13 @@ impl Load {
             time: start.elapsed(),
             requests: latency.len() as f64,
             latency,
+            resumed: self.resumed - resumed_before,
         })
     }
 
-    /// Opens a connection and begins its login; in place of the one at `index`, which is closed, or as one more.
-    fn connect(&mut self, index: Option<usize>) -> io::Result<()> {
-        // On the loopback interface, connecting waits for nobody unless the listener's queue is full.
-        let stream = TcpStream::connect(self.target.addr)?;
-        stream.set_nonblocking(true)?;
-        stream.set_nodelay(true)?;
-        let mark = index.unwrap_or(self.connections.len());
-        self.epoll
-            .add(&stream, EpollEvent::new(EpollFlags::EPOLLIN, mark as u64))?;
-        let connection = Connection {
-            stream,
-            stage: Stage::Type1,
-            reader: Reader::default(),
-            head: self.requests.type1.clone(),
-            sent: 0,
-            waits_to_send: false,
-            since: Instant::now(),
-            asked: 0,
-        };
-        match index {
-            Some(index) => self.connections[index] = connection,
-            None => self.connections.push(connection),
-        }
-        self.send(mark)
-    }
-
-    /// Sends a plain request on an idle connection.
-    fn ask(&mut self, index: usize, since: Instant) -> io::Result<()> {
-        let connection = &mut self.connections[index];
-        debug_assert_eq!(connection.stage, Stage::Idle);
-        connection.stage = Stage::Busy;
-        connection.head = self.requests.plain.clone();
-        connection.sent = 0;
-        connection.since = since;
-        connection.asked += 1;
-        self.send(index)
-    }
-
-    /// Sends what the socket takes, and waits for it to take more if it has to.
-    fn send(&mut self, index: usize) -> io::Result<()> {
-        let connection = &mut self.connections[index];
-        let body: &[u8] = match connection.stage {
-            Stage::Busy => &self.requests.body,
-            _ => &[],
-        };
-        let head_bytes = connection.head.len();
-        let total = head_bytes + body.len();
-        if connection.sent < total {
-            let head_left = connection.head.get(connection.sent..).unwrap_or_default();
-            let body_left = &body[connection.sent.saturating_sub(head_bytes)..];
-            let slices = [IoSlice::new(head_left), IoSlice::new(body_left)];
-            let written = match body.is_empty() {
-                true => connection.stream.write(head_left),
-                false => connection.stream.write_vectored(&slices),
-            };
-            match written {
-                Ok(count) => {
-                    self.body_bytes += count.saturating_sub(head_left.len()) as u64;
-                    connection.sent += count;
-                    self.last_progress = Instant::now();
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error),
-            }
-        }
-        let waits = connection.sent < total;
-        if waits != connection.waits_to_send {
-            connection.waits_to_send = waits;
-            let mut interest = EpollFlags::EPOLLIN;
-            interest.set(EpollFlags::EPOLLOUT, waits);
-            let mut event = EpollEvent::new(interest, index as u64);
-            self.epoll.modify(&connection.stream, &mut event)?;
-        }
-        Ok(())
+    /// The protocol, suite and key exchange that were agreed upon; `None` without TLS or connections.
+    pub(crate) fn agreed(&self) -> Option<&str> {
+        self.agreed.as_deref()
     }
 
     /// Waits for events and does what they allow.
@@ -429,80 +359,6 @@ impl Load {
         Ok(())
     }
 
-    fn receive(&mut self, index: usize) -> io::Result<()> {
-        let connection = &mut self.connections[index];
-        let skippable = connection.reader.skippable();
-        let skips = skippable >= SKIP_BYTES_MIN;
-        let received = if skips {
-            let most = BUFFER_BYTES.min(usize::try_from(skippable).unwrap_or(usize::MAX));
-            // With MSG_TRUNC, TCP drops the bytes without copying them: the load's core has enough to do.
-            let descriptor = connection.stream.as_raw_fd();
-            recv(descriptor, &mut self.buffer[..most], MsgFlags::MSG_TRUNC).map_err(io::Error::from)
-        } else {
-            connection.stream.read(&mut self.buffer)
-        };
-        let count = match received {
-            Ok(0) => return Err(closed(connection.stage)),
-            Ok(count) => count,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-            Err(error) => return Err(error),
-        };
-        self.last_progress = Instant::now();
-        if connection.stage == Stage::Idle {
-            return Err(invalid("what came without being asked for"));
-        }
-        let answer = match skips {
-            true => connection.reader.skipped(count as u64),
-            false => connection.reader.feed(&self.buffer[..count])?,
-        };
-        if self.requests.body.is_empty() {
-            self.body_bytes += count as u64;
-        }
-        match answer {
-            Some(answer) => self.complete(index, answer),
-            None => Ok(()),
-        }
-    }
-
-    fn complete(&mut self, index: usize, answer: Answer) -> io::Result<()> {
-        let connection = &mut self.connections[index];
-        let expected = match connection.stage {
-            Stage::Type1 => 401,
-            _ => 200,
-        };
-        if answer.status != expected {
-            return Err(io::Error::other(format!(
-                "status {} instead of {expected} ({:?})",
-                answer.status, connection.stage
-            )));
-        }
-        if connection.stage == Stage::Type1 {
-            let answer = answer
-                .challenge
-                .and_then(|challenge| self.requests.legs.type3(&challenge).map(String::from))
-                .ok_or_else(|| invalid("a challenge"))?;
-            connection.stage = Stage::Type3;
-            connection.head = login_head(self.target.pins, &answer).into();
-            connection.sent = 0;
-            return self.send(index);
-        }
-        if connection.stage == Stage::Busy
-            && let Shape::Answer { bytes } | Shape::Chunked { bytes, .. } = self.requests.shape
-            && answer.body_bytes != bytes as u64
-        {
-            return Err(io::Error::other(format!(
-                "{} bytes of body instead of {bytes}",
-                answer.body_bytes
-            )));
-        }
-        if connection.stage == Stage::Busy {
-            self.answered += 1;
-        }
-        connection.stage = Stage::Idle;
-        self.finished.push(index);
-        Ok(())
-    }
-
     /// Keeps the list's memory for the next turn.
     fn reuse(&mut self, mut finished: Vec<usize>) {
         finished.clear();
@@ -510,13 +366,6 @@ impl Load {
             self.finished = finished;
         }
     }
-}
-
-fn closed(stage: Stage) -> io::Error {
-    io::Error::new(
-        ErrorKind::UnexpectedEof,
-        format!("a connection was closed ({stage:?})"),
-    )
 }
 
 /// No histograms of its own could be wrong: the bounds are constants.
