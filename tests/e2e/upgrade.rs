@@ -20,11 +20,15 @@ use crate::site::{alice, origins};
 /// Upgrades in a row.
 const UPGRADES: usize = 10;
 
-/// Whether a process runs: neither gone nor waiting for its parent to ask what became of it.
+/// Whether a thread of a process runs: neither gone nor waiting for somebody to ask what became of it. While one does, those that the
+/// process has started have it for their parent.
 fn runs(pid: i32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let state = stat.rsplit(") ").next().unwrap_or_default();
-    !state.is_empty() && !state.starts_with('Z')
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task"));
+    threads.into_iter().flatten().flatten().any(|thread| {
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        let state = stat.rsplit(") ").next().unwrap_or_default();
+        !state.is_empty() && !state.starts_with(['Z', 'X'])
+    })
 }
 
 pub(crate) fn tell(pid: i32, signal: Signal) {

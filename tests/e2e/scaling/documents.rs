@@ -12,6 +12,7 @@ use crate::front::{BINARY, Front, eventually};
 use crate::prefix::{Ran, Running, get, is_root, run};
 use crate::site::alice;
 use crate::tls::pki::Pki;
+use crate::upgrade::Successor;
 
 use super::network::Network;
 use super::{adapted, balancer, document};
@@ -140,9 +141,9 @@ fn the_documented_front_serves_behind_the_documented_balancer() {
 
 /// A container that ends with its value: a process of number 1, with the rights that the manifest gives it.
 struct Container {
+    /// Its process, by the number that everybody else knows it by.
+    process: Successor,
     running: Running,
-    /// Its process as everybody else knows it.
-    pid: i32,
 }
 
 impl Container {
@@ -167,11 +168,11 @@ impl Container {
             .current_dir("/");
         let running = network.within(|| Running::start(command));
         let children = format!("/proc/{0}/task/{0}/children", running.pid());
-        let pid = eventually("the container has a process", || {
+        let process = eventually("the container has a process", || {
             let children = fs::read_to_string(&children).ok()?;
-            children.trim().parse().ok()
+            children.trim().parse().ok().map(Successor)
         });
-        Self { running, pid }
+        Self { process, running }
     }
 
     /// As Kubernetes runs a command in it.
@@ -183,7 +184,7 @@ impl Container {
                 "--mount",
                 "--net",
                 "--target",
-                &self.pid.to_string(),
+                &self.process.0.to_string(),
             ])
             .args(["--setuid=10001", "--setgid=10001", "--"])
             .args(words)
@@ -267,27 +268,28 @@ fn the_pod_of_the_manifests_drains() {
         answers.unwrap().remove(0)
     };
     std::thread::scope(|scope| {
-        let slow = scope.spawn(|| ask("/private/slow/6000"));
+        let slow = scope.spawn(|| ask("/private/slow/7000"));
         eventually("a request is on its way", || {
             let log = origin.log();
             log.iter()
                 .any(|entry| entry.identity.is_some())
                 .then_some(())
         });
-        let hook = container.exec(&words(&home.path().join("hook")), "1");
+        let hook = container.exec(&words(&home.path().join("hook")), "2");
         // The hook waits: new logins are taken.
         assert_eq!(ask("/private/whoami").identity, Some(alice().identity()));
         eventually("it takes no more", || probe().is_none().then_some(()));
         assert!(!slow.is_finished(), "the answer is not there yet");
         assert_eq!(slow.join().unwrap().status, 200);
-        let Container { running, .. } = container;
+        let Container { running, process } = container;
         let ran = running.wait();
         assert_eq!(ran.code, Some(0), "{ran:?}");
         assert!(ran.stderr.contains("gracefully shutting down"), "{ran:?}");
         assert!(
-            ran.stdout.contains("GET /private/slow/6000 HTTP/1.1\" 200"),
+            ran.stdout.contains("GET /private/slow/7000 HTTP/1.1\" 200"),
             "{ran:?}"
         );
+        drop(process);
         // It ends with the container.
         hook.wait();
     });
