@@ -2,6 +2,7 @@
 
 mod addresses;
 mod binding;
+mod deploy;
 mod rights;
 mod upgrade;
 mod watchdog;
@@ -18,22 +19,22 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
-use crate::config::model::{Group, Level, LogTarget, Main, Server};
+use crate::config::model::{Level, LogTarget, Main};
 use crate::config::{self, Config, System};
 use crate::net::{Bound, Driver};
 use crate::observe::cause::Cause;
 use crate::observe::error_log::ErrorLog;
 use crate::observe::figures::{Certificate, Figures};
-use crate::observe::files::{LogFile, LogFiles};
+use crate::observe::files::LogFiles;
 use crate::process::{
-    Io, PidFile, PidFileError, Ready, allowed_cores, check_ring, core_count, daemonize, notify,
-    raise_nofile, redirect_stderr,
+    Io, PidFile, Ready, allowed_cores, check_ring, core_count, daemonize, notify, raise_nofile,
+    redirect_stderr,
 };
 use crate::proxy::{Command, Deployment};
-use crate::tls::{self, GroupTls, ServerTls};
 
 use addresses::Addresses;
 use binding::{Bindings, Compared};
+use deploy::{deploy, load_group_tls, load_tls, open_logs};
 use upgrade::{Inherited, Owner};
 use workers::Workers;
 
@@ -498,77 +499,6 @@ impl Control {
         }
     }
 
-    /// Starts the new binary beside this process (nginx documentation, "Upgrading Executable on the Fly"). Both serve until one of them
-    /// is told to quit.
-    fn upgrade(&mut self) {
-        self.received("12 (SIGUSR2) received, changing binary");
-        if self.successor.is_some()
-            || matches!(self.owner, Owner::Predecessor(_)) && self.owner.is_there()
-        {
-            let message = "the changing binary signal is ignored: end either the old or the new process before";
-            return self.main_log.note(Level::Notice, format_args!("{message}"));
-        }
-        if let Err(error) = self.move_pid_file(true) {
-            return self.main_log.note(Level::Alert, format_args!("{error}"));
-        }
-        match upgrade::start_successor(self.addresses.iter()) {
-            Ok(child) => {
-                let message = format_args!("start new binary process {}", child.id());
-                self.main_log.note(Level::Notice, message);
-                self.successor = Some(child);
-            }
-            Err(error) => {
-                let cause = Cause::from(&error);
-                let message =
-                    format_args!("execve() failed while executing new binary process ({cause})");
-                self.main_log.note(Level::Alert, message);
-                self.take_pid_file_back();
-            }
-        }
-    }
-
-    /// Looks whether the new binary's process has ended; then this one stays.
-    fn reap(&mut self) {
-        let Some(child) = &mut self.successor else {
-            return;
-        };
-        if let Ok(Some(status)) = child.try_wait() {
-            let message = format_args!("new binary process {} ended: {status}", child.id());
-            self.main_log.note(Level::Alert, message);
-            self.successor = None;
-            self.take_pid_file_back();
-            self.tell_manager(notify::main_process(nix::unistd::getpid()));
-        }
-    }
-
-    fn take_pid_file_back(&mut self) {
-        if let Err(error) = self.move_pid_file(false) {
-            self.main_log.note(Level::Alert, format_args!("{error}"));
-        }
-    }
-
-    /// Moves the pid file out of the way of the new process's (`.oldbin`), or back.
-    fn move_pid_file(&mut self, away: bool) -> Result<(), PidFileError> {
-        let mut path = self.deployment.config.main.pid.clone().into_os_string();
-        if away {
-            path.push(".oldbin");
-        }
-        match &mut self.pid_file {
-            Some(file) => file.rename(path.as_ref()),
-            None => Ok(()),
-        }
-    }
-
-    /// Notes whether another process listens at the same addresses, before some are closed here.
-    fn share_addresses(&mut self) -> bool {
-        self.reap();
-        let shared = self.successor.is_some() || self.owner.is_there();
-        for (_, bound) in self.addresses.iter() {
-            bound.share(shared);
-        }
-        shared
-    }
-
     /// Stops at once; what does not end in time ends with the process.
     async fn stop(&mut self) {
         self.tell_of_stop(None);
@@ -705,84 +635,12 @@ fn note_addresses(bound: &[(u64, Arc<Bound>)], log: &ErrorLog) {
     }
 }
 
-/// Opens everything that a configuration names; what the one before it counted goes on.
-fn deploy(
-    config: Config,
-    listen_ids: Vec<u64>,
-    logs: &mut LogFiles,
-    before: Option<&Deployment>,
-) -> Result<Arc<Deployment>, StartError> {
-    let main_log = Arc::new(ErrorLog::open(&config.main.error_logs, logs).map_err(emerg)?);
-    let LocationLogs { errors, accesses } = open_logs(&config, logs, &main_log)?;
-    let tls = load_tls(&config)?;
-    let group_tls = load_group_tls(&config)?;
-    let zones = zones::open(&config, before)?;
-    let logins = zones::logins(&config, before)?;
-    Ok(Arc::new(Deployment {
-        config,
-        zones,
-        tls,
-        group_tls,
-        logins,
-        error_logs: errors,
-        access_logs: accesses,
-        listen_ids,
-        main_log,
-    }))
-}
-
 /// The end of a task, if there is one.
 async fn of<T>(task: &mut Option<JoinHandle<T>>) -> Option<Result<T, tokio::task::JoinError>> {
     match task {
         Some(task) => Some(task.await),
         None => None,
     }
-}
-
-/// For each server, how its handshakes are made.
-fn load_tls(config: &Config) -> Result<Vec<Option<Arc<ServerTls>>>, StartError> {
-    let load = |server: &Server| match &server.tls {
-        Some(settings) => tls::load(settings).map_err(emerg),
-        None => Ok(None),
-    };
-    config.http.servers.iter().map(load).collect()
-}
-
-/// For each group, how handshakes with its servers are made.
-fn load_group_tls(config: &Config) -> Result<Vec<Option<GroupTls>>, StartError> {
-    let load = |group: &Group| match &group.tls {
-        Some(settings) => tls::load_group(settings).map(Some).map_err(emerg),
-        None => Ok(None),
-    };
-    config.http.groups.iter().map(load).collect()
-}
-
-/// For each location, where its errors go, and the files of its `access_log` lines.
-struct LocationLogs {
-    errors: Vec<Arc<ErrorLog>>,
-    accesses: Vec<Vec<Arc<LogFile>>>,
-}
-
-fn open_logs(
-    config: &Config,
-    logs: &mut LogFiles,
-    main_log: &Arc<ErrorLog>,
-) -> Result<LocationLogs, StartError> {
-    let mut errors = Vec::with_capacity(config.http.locations.len());
-    let mut accesses = Vec::with_capacity(config.http.locations.len());
-    for location in &config.http.locations {
-        errors.push(if location.error_logs == config.main.error_logs {
-            Arc::clone(main_log)
-        } else {
-            Arc::new(ErrorLog::open(&location.error_logs, logs).map_err(emerg)?)
-        });
-        let files = location
-            .access_logs
-            .iter()
-            .map(|log| logs.open(&log.target));
-        accesses.push(files.collect::<Result<Vec<_>, _>>().map_err(emerg)?);
-    }
-    Ok(LocationLogs { errors, accesses })
 }
 
 /// Makes the standard error of a daemon end in its first error log, as nginx does, so that nobody's terminal or pipe is held.

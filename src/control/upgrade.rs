@@ -9,9 +9,12 @@ use std::process::{Child, Command};
 
 use nix::unistd::{Pid, getpid, getppid};
 
-use crate::config::model::ListenAddress;
+use crate::config::model::{Level, ListenAddress};
 use crate::net::Bound;
 use crate::observe::cause::Cause;
+use crate::process::{PidFileError, notify};
+
+use super::Control;
 
 /// Tells a new binary what it inherits: the number of the process that starts it, and for each address a `;` and its descriptors with
 /// `,` between them; a `*` behind them says that the configuration left the port to the kernel.
@@ -129,11 +132,84 @@ fn named(bound: &Bound, any_port: bool) -> Option<ListenAddress> {
     Some(ListenAddress::Inet(SocketAddr::new(address.ip(), port)))
 }
 
+impl Control {
+    /// Starts the new binary beside this process (nginx documentation, "Upgrading Executable on the Fly"). Both serve until one of them
+    /// is told to quit.
+    pub(super) fn upgrade(&mut self) {
+        self.received("12 (SIGUSR2) received, changing binary");
+        if self.successor.is_some()
+            || matches!(self.owner, Owner::Predecessor(_)) && self.owner.is_there()
+        {
+            let message = "the changing binary signal is ignored: end either the old or the new process before";
+            return self.main_log.note(Level::Notice, format_args!("{message}"));
+        }
+        if let Err(error) = self.move_pid_file(true) {
+            return self.main_log.note(Level::Alert, format_args!("{error}"));
+        }
+        match start_successor(self.addresses.iter()) {
+            Ok(child) => {
+                let message = format_args!("start new binary process {}", child.id());
+                self.main_log.note(Level::Notice, message);
+                self.successor = Some(child);
+            }
+            Err(error) => {
+                let cause = Cause::from(&error);
+                let message =
+                    format_args!("execve() failed while executing new binary process ({cause})");
+                self.main_log.note(Level::Alert, message);
+                self.take_pid_file_back();
+            }
+        }
+    }
+
+    /// Looks whether the new binary's process has ended; then this one stays.
+    pub(super) fn reap(&mut self) {
+        let Some(child) = &mut self.successor else {
+            return;
+        };
+        if let Ok(Some(status)) = child.try_wait() {
+            let message = format_args!("new binary process {} ended: {status}", child.id());
+            self.main_log.note(Level::Alert, message);
+            self.successor = None;
+            self.take_pid_file_back();
+            self.tell_manager(notify::main_process(getpid()));
+        }
+    }
+
+    fn take_pid_file_back(&mut self) {
+        if let Err(error) = self.move_pid_file(false) {
+            self.main_log.note(Level::Alert, format_args!("{error}"));
+        }
+    }
+
+    /// Moves the pid file out of the way of the new process's (`.oldbin`), or back.
+    fn move_pid_file(&mut self, away: bool) -> Result<(), PidFileError> {
+        let mut path = self.deployment.config.main.pid.clone().into_os_string();
+        if away {
+            path.push(".oldbin");
+        }
+        match &mut self.pid_file {
+            Some(file) => file.rename(path.as_ref()),
+            None => Ok(()),
+        }
+    }
+
+    /// Notes whether another process listens at the same addresses, before some are closed here.
+    pub(super) fn share_addresses(&mut self) -> bool {
+        self.reap();
+        let shared = self.successor.is_some() || self.owner.is_there();
+        for (_, bound) in self.addresses.iter() {
+            bound.share(shared);
+        }
+        shared
+    }
+}
+
 /// Starts the binary that is now where this process was started from, with the same arguments, and hands it the sockets.
 ///
 /// # Errors
 /// There is none, or no process or descriptor can be had.
-pub(super) fn start_successor<'a>(
+fn start_successor<'a>(
     addresses: impl Iterator<Item = (&'a ListenAddress, &'a Bound)>,
 ) -> io::Result<Child> {
     let mut text = getpid().to_string();

@@ -73,13 +73,6 @@ impl Pki {
     /// Makes a root (`CALLED-root.pem`), so many authorities below it, and the certificate of `exchange.test`, with the lists of what
     /// each of them revoked before its file: `CALLED-none.crl` and, with the certificate in it, `CALLED.crl`.
     pub(crate) fn add_chain(&mut self, called: &str, authorities: usize) {
-        let authority = |name: String| {
-            let mut params = CertificateParams::default();
-            params.distinguished_name.push(DnType::CommonName, name);
-            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-            params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-            params
-        };
         let key = || KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("a key");
         let (params, root_key) = (authority(format!("{called} root")), key());
         let root = params.self_signed(&root_key).expect("a root");
@@ -105,27 +98,8 @@ impl Pki {
         ] {
             let last = issuers.len() - 1;
             let lists = issuers.iter().enumerate().map(|(nth, issuer)| {
-                let revoked = RevokedCertParams {
-                    serial_number: SerialNumber::from(4711),
-                    revocation_time: date_time_ymd(2026, 1, 1),
-                    reason_code: None,
-                    invalidity_date: None,
-                };
-                let list = CertificateRevocationListParams {
-                    this_update: date_time_ymd(2026, 1, 1),
-                    next_update: date_time_ymd(4000, 1, 1),
-                    crl_number: SerialNumber::from(1),
-                    issuing_distribution_point: None,
-                    revoked_certs: (revokes && nth == last)
-                        .then_some(revoked)
-                        .into_iter()
-                        .collect(),
-                    key_identifier_method: KeyIdMethod::Sha256,
-                };
-                list.signed_by(issuer)
-                    .expect("a list")
-                    .pem()
-                    .expect("as PEM")
+                let revoked = (revokes && nth == last).then_some(4711);
+                list_of(issuer, revoked)
             });
             let lists: String = lists.collect();
             self.write(&name, &lists);
@@ -134,11 +108,7 @@ impl Pki {
 
     /// Makes an authority, `CALLED-root.pem`, that signs certificates for people.
     pub(crate) fn authority(&self, called: &str) -> Authority {
-        let mut params = CertificateParams::default();
-        let name = format!("{called} root");
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let params = authority(format!("{called} root"));
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("a key");
         let root = params.self_signed(&key).expect("a root");
         self.write(&format!("{called}-root.pem"), &root.pem());
@@ -230,23 +200,37 @@ impl Authority {
 
     /// Writes the list of the one certificate that is revoked.
     pub(crate) fn revoke(&self, pki: &Pki, file: &str, serial: u64) {
-        let revoked = RevokedCertParams {
-            serial_number: SerialNumber::from(serial),
-            revocation_time: date_time_ymd(2026, 1, 1),
-            reason_code: None,
-            invalidity_date: None,
-        };
-        let list = CertificateRevocationListParams {
-            this_update: date_time_ymd(2026, 1, 1),
-            next_update: date_time_ymd(4000, 1, 1),
-            crl_number: SerialNumber::from(1),
-            issuing_distribution_point: None,
-            revoked_certs: vec![revoked],
-            key_identifier_method: KeyIdMethod::Sha256,
-        };
-        let list = list.signed_by(&self.0).expect("a list");
-        pki.write(file, &list.pem().expect("as PEM"));
+        pki.write(file, &list_of(&self.0, Some(serial)));
     }
+}
+
+/// What makes a certificate that of an authority.
+fn authority(name: String) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params
+}
+
+/// An authority's list of the certificates that it revoked, as PEM: none, or the one with this number.
+fn list_of(issuer: &Issuer<'_, KeyPair>, revoked: Option<u64>) -> String {
+    let revoked = revoked.map(|serial| RevokedCertParams {
+        serial_number: SerialNumber::from(serial),
+        revocation_time: date_time_ymd(2026, 1, 1),
+        reason_code: None,
+        invalidity_date: None,
+    });
+    let list = CertificateRevocationListParams {
+        this_update: date_time_ymd(2026, 1, 1),
+        next_update: date_time_ymd(4000, 1, 1),
+        crl_number: SerialNumber::from(1),
+        issuing_distribution_point: None,
+        revoked_certs: revoked.into_iter().collect(),
+        key_identifier_method: KeyIdMethod::Sha256,
+    };
+    let list = list.signed_by(issuer).expect("a list");
+    list.pem().expect("as PEM")
 }
 
 pub(crate) fn directives(certificate: &Path, key: &Path) -> String {

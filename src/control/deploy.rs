@@ -1,0 +1,84 @@
+//! Everything that a configuration names, opened: certificates, logs and zones.
+
+use std::sync::Arc;
+
+use crate::config::Config;
+use crate::config::model::{Group, Server};
+use crate::observe::error_log::ErrorLog;
+use crate::observe::files::{LogFile, LogFiles};
+use crate::proxy::Deployment;
+use crate::tls::{self, GroupTls, ServerTls};
+
+use super::{StartError, emerg, zones};
+
+/// Opens everything that a configuration names; what the one before it counted goes on.
+pub(super) fn deploy(
+    config: Config,
+    listen_ids: Vec<u64>,
+    logs: &mut LogFiles,
+    before: Option<&Deployment>,
+) -> Result<Arc<Deployment>, StartError> {
+    let main_log = Arc::new(ErrorLog::open(&config.main.error_logs, logs).map_err(emerg)?);
+    let LocationLogs { errors, accesses } = open_logs(&config, logs, &main_log)?;
+    let tls = load_tls(&config)?;
+    let group_tls = load_group_tls(&config)?;
+    let zones = zones::open(&config, before)?;
+    let logins = zones::logins(&config, before)?;
+    Ok(Arc::new(Deployment {
+        config,
+        zones,
+        tls,
+        group_tls,
+        logins,
+        error_logs: errors,
+        access_logs: accesses,
+        listen_ids,
+        main_log,
+    }))
+}
+
+/// For each server, how its handshakes are made.
+pub(super) fn load_tls(config: &Config) -> Result<Vec<Option<Arc<ServerTls>>>, StartError> {
+    let load = |server: &Server| match &server.tls {
+        Some(settings) => tls::load(settings).map_err(emerg),
+        None => Ok(None),
+    };
+    config.http.servers.iter().map(load).collect()
+}
+
+/// For each group, how handshakes with its servers are made.
+pub(super) fn load_group_tls(config: &Config) -> Result<Vec<Option<GroupTls>>, StartError> {
+    let load = |group: &Group| match &group.tls {
+        Some(settings) => tls::load_group(settings).map(Some).map_err(emerg),
+        None => Ok(None),
+    };
+    config.http.groups.iter().map(load).collect()
+}
+
+/// For each location, where its errors go, and the files of its `access_log` lines.
+pub(super) struct LocationLogs {
+    errors: Vec<Arc<ErrorLog>>,
+    accesses: Vec<Vec<Arc<LogFile>>>,
+}
+
+pub(super) fn open_logs(
+    config: &Config,
+    logs: &mut LogFiles,
+    main_log: &Arc<ErrorLog>,
+) -> Result<LocationLogs, StartError> {
+    let mut errors = Vec::with_capacity(config.http.locations.len());
+    let mut accesses = Vec::with_capacity(config.http.locations.len());
+    for location in &config.http.locations {
+        errors.push(if location.error_logs == config.main.error_logs {
+            Arc::clone(main_log)
+        } else {
+            Arc::new(ErrorLog::open(&location.error_logs, logs).map_err(emerg)?)
+        });
+        let files = location
+            .access_logs
+            .iter()
+            .map(|log| logs.open(&log.target));
+        accesses.push(files.collect::<Result<Vec<_>, _>>().map_err(emerg)?);
+    }
+    Ok(LocationLogs { errors, accesses })
+}
