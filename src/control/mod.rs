@@ -156,6 +156,8 @@ fn prepare(
 /// What the control thread runs on.
 fn runtime() -> Result<tokio::runtime::Runtime, StartError> {
     let mut builder = tokio::runtime::Builder::new_current_thread();
+    // A reload reads its files on a thread of its own, which is not kept for the next one.
+    builder.thread_keep_alive(Duration::ZERO);
     builder.enable_all().build().map_err(emerg)
 }
 
