@@ -147,8 +147,8 @@ fn become_nobody(dir: &Path) {
     assert_eq!(files.reopen_all(), []);
     ErrorLog::new(vec![(log, Level::Debug)]).note(Level::Info, format_args!("reopened"));
     for open in files.all() {
-        let failed = open.file.upgrade().map(|file| file.failed_writes());
-        assert_eq!(failed, Some(0), "{}", open.name);
+        let failed = open.upgrade().map(|log| log.failed_writes());
+        assert_eq!(failed, Some(0));
     }
     pid_file.remove().unwrap();
     // Either is right; it must not panic or hang.

@@ -85,6 +85,23 @@ pub enum LogTarget {
     Stderr,
     /// A file, opened for appending, reopened on USR1.
     File(PathBuf),
+    /// `syslog:…`
+    Syslog(Syslog),
+}
+
+/// A syslog server and what the messages to it say (RFC 3164).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Syslog {
+    /// `server=`: UDP, port 514 if none is named, or a unix socket. Of a name its first address.
+    pub server: PeerAddress,
+    /// `facility=` as a number, default 23 (local7).
+    pub facility: u8,
+    /// `severity=` as a number, default 6 (info). Lines of an error log have that of their level instead.
+    pub severity: u8,
+    /// `tag=`, default `nginx`.
+    pub tag: String,
+    /// Without `nohostname`: the host's name is in each message.
+    pub hostname: bool,
 }
 
 /// One `error_log` line.
@@ -621,6 +638,17 @@ pub struct AccessLog {
     pub format: std::sync::Arc<LogFormat>,
     /// `if=`: the line is not written where this renders to nothing or `0`.
     pub condition: Option<Template>,
+    /// `buffer=` and `flush=` of its file; `None`: lines do not wait.
+    pub buffering: Option<Buffering>,
+}
+
+/// How lines wait in a worker before they are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Buffering {
+    /// `buffer=`, never 0: they are written when one more does not fit.
+    pub bytes: usize,
+    /// `flush=`, never zero: or when the first of them is that old.
+    pub flush: Option<Duration>,
 }
 
 /// `log_format name [escape=default|json|none] string …`

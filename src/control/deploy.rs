@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use crate::config::Config;
 use crate::config::model::{Group, Server};
+use crate::observe::Log;
 use crate::observe::error_log::ErrorLog;
-use crate::observe::files::{LogFile, LogFiles};
+use crate::observe::files::LogFiles;
 use crate::proxy::Deployment;
 use crate::tls::{self, GroupTls, ServerTls};
 
@@ -55,10 +56,10 @@ pub(super) fn load_group_tls(config: &Config) -> Result<Vec<Option<GroupTls>>, S
     config.http.groups.iter().map(load).collect()
 }
 
-/// For each location, where its errors go, and the files of its `access_log` lines.
+/// For each location, where its errors go, and the logs of its `access_log` lines.
 pub(super) struct LocationLogs {
     errors: Vec<Arc<ErrorLog>>,
-    accesses: Vec<Vec<Arc<LogFile>>>,
+    accesses: Vec<Vec<Arc<Log>>>,
 }
 
 pub(super) fn open_logs(

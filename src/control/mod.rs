@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc::unbounded_channel;
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
@@ -26,6 +27,7 @@ use crate::observe::cause::Cause;
 use crate::observe::error_log::ErrorLog;
 use crate::observe::figures::{Certificate, Figures};
 use crate::observe::files::LogFiles;
+use crate::observe::outlet;
 use crate::process::{
     Io, PidFile, Ready, allowed_cores, check_ring, core_count, daemonize, notify, raise_nofile,
     redirect_stderr,
@@ -44,6 +46,12 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(60);
 
 /// How often it is looked whether the files of certificates have changed.
 const RENEWAL_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often it is looked whether logs cannot be written.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long workers may take to hand over the lines that belong into the files that were moved away.
+const HAND_OVER_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long workers may take to stop at once before the process ends without them.
 const STOP_PATIENCE: Duration = Duration::from_secs(2);
@@ -249,7 +257,7 @@ impl Control {
             Source::Files(_) => Some(PidFile::create(&deployment.config.main.pid).map_err(emerg)?),
             Source::CommandLine => None,
         };
-        match start_workers(workers, io, &deployment, bound, &logs, &main_log) {
+        match start_workers(workers, io, &deployment, bound, &mut logs, &main_log) {
             Ok(workers) => {
                 if daemon {
                     send_stderr_to(&deployment, &mut logs, &main_log);
@@ -278,11 +286,14 @@ impl Control {
     /// Listens to signals until one of them, or the end of a worker, ends the process.
     async fn run(mut self, mut signals: Signals) -> Result<(), StartError> {
         watchdog::start(self.workers.commands());
+        let outlets = outlet::install();
         let result = self.serve(&mut signals).await;
         remove(self.pid_file.take(), &self.main_log);
         if result.is_ok() {
             self.main_log.note(Level::Notice, format_args!("exit"));
         }
+        drop(outlets);
+        self.logs.finish(STOP_PATIENCE);
         result
     }
 
@@ -291,8 +302,11 @@ impl Control {
         let mut compared_at = compare_at;
         let mut comparing = None;
         let mut bindings = Some(Bindings::default());
-        let mut renewals = tokio::time::interval(RENEWAL_INTERVAL);
-        renewals.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let [mut renewals, mut reports] = [RENEWAL_INTERVAL, REPORT_INTERVAL].map(|period| {
+            let mut interval = tokio::time::interval(period);
+            interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            interval
+        });
         loop {
             let has_certificates = self.deployment.tls.iter().any(Option::is_some);
             tokio::select! {
@@ -331,9 +345,10 @@ impl Control {
                     show(self.workers.figures(), &self.deployment, &self.logs);
                     self.tell_manager(notify::ready(&status));
                 }
-                _ = signals.usr1.recv() => self.reopen(),
+                _ = signals.usr1.recv() => self.reopen().await,
                 _ = signals.usr2.recv() => self.upgrade(),
                 _ = signals.child.recv() => self.reap(),
+                _ = reports.tick() => self.report_logs(),
                 _ = renewals.tick(), if has_certificates => if self.renew_certificates() {
                     compare_at = Instant::now();
                 },
@@ -465,6 +480,7 @@ impl Control {
             .open(&config.http.listeners, self.workers.len())?;
         let ids = opened.ids().to_vec();
         let deployment = deploy(config, ids, &mut self.logs, Some(&self.deployment))?;
+        self.logs.start_writers().map_err(emerg)?;
         require_bindings(&deployment, &main_log).await?;
         let main = &deployment.config.main;
         // `-s` looks where the present file says.
@@ -491,8 +507,13 @@ impl Control {
     }
 
     /// Opens the logs again, because somebody has moved the files away.
-    fn reopen(&mut self) {
+    async fn reopen(&mut self) {
         self.received("10 (SIGUSR1) received, reopening logs");
+        // They drop the sender when they have, or if they are no more.
+        let (done, mut all_done) = unbounded_channel();
+        self.workers.tell(|| Command::HandLogsOver(done.clone()));
+        drop(done);
+        let _ = tokio::time::timeout(HAND_OVER_PATIENCE, all_done.recv()).await;
         for error in self.logs.reopen_all() {
             self.main_log.note(Level::Emerg, format_args!("{error}"));
         }
@@ -541,10 +562,17 @@ impl Control {
                 _ = signals.term.recv() => break,
                 _ = signals.int.recv() => break,
                 // A drain can take hours, and logs are rotated meanwhile.
-                _ = signals.usr1.recv() => self.reopen(),
+                _ = signals.usr1.recv() => self.reopen().await,
             }
         }
         self.stop().await;
+    }
+
+    /// Says which logs cannot be written.
+    fn report_logs(&mut self) {
+        for trouble in self.logs.troubles(Instant::now()) {
+            self.main_log.note(Level::Alert, format_args!("{trouble}"));
+        }
     }
 }
 
@@ -575,13 +603,14 @@ fn start_workers(
     io: Io,
     deployment: &Arc<Deployment>,
     bound: Vec<(u64, Arc<Bound>)>,
-    logs: &LogFiles,
+    logs: &mut LogFiles,
     log: &ErrorLog,
 ) -> Result<Workers, StartError> {
     let main = &deployment.config.main;
     limit_descriptors(main, count, log);
     rights::become_user(&deployment.config, logs, log)?;
     let driver = choose_driver(io, main, log)?;
+    logs.start_writers().map_err(emerg)?;
     note_addresses(&bound, log);
     let pins_cores = main.cpu_affinity || allowed_cores().is_ok_and(|cores| cores.len() == count);
     let workers = Workers::start(count, driver, pins_cores, deployment, &bound)?;

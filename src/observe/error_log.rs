@@ -9,16 +9,17 @@ use nix::unistd::{getpid, gettid};
 use crate::config::model::{self, Level};
 
 use super::escape::Escaped;
-use super::files::{LogFile, LogFiles, OpenError};
-use super::time;
+use super::files::{LogFiles, OpenError};
+use super::log::Log;
+use super::{outlet, time};
 
-/// No line is longer, its newline included; what does not fit is cut off, as in nginx.
+/// No line is longer, a newline included; what does not fit is cut off, as in nginx.
 const LINE_BYTES_MAX: usize = 2048;
 
 /// The logs of one place in the configuration, each with the least severe level it takes.
 #[derive(Clone, Debug, Default)]
 pub struct ErrorLog {
-    logs: Vec<(Arc<LogFile>, Level)>,
+    logs: Vec<(Arc<Log>, Level)>,
     /// The least severe level that any of `logs` takes; `None` if there are none.
     least: Option<Level>,
 }
@@ -35,7 +36,7 @@ impl ErrorLog {
     }
 
     /// A log that goes to all of `logs`.
-    pub fn new(logs: Vec<(Arc<LogFile>, Level)>) -> Self {
+    pub fn new(logs: Vec<(Arc<Log>, Level)>) -> Self {
         let least = logs.iter().map(|&(_, level)| level).min();
         Self { logs, least }
     }
@@ -68,10 +69,11 @@ impl ErrorLog {
             line.clear();
             // Fails only where the line is full, and then a part of it is all that was wanted.
             let _ = write_line(&mut line, level, connection, context, message);
-            line.push('\n');
-            for (file, least) in &self.logs {
+            for (log, least) in &self.logs {
                 if level >= *least {
-                    file.write(line.as_bytes());
+                    outlet::append(log, None, Some(level), |out| {
+                        out.extend_from_slice(line.as_bytes());
+                    });
                 }
             }
         });

@@ -9,8 +9,8 @@ use serde::Serialize;
 use crate::net::Driver;
 
 use super::counters::{Count, Counters};
-use super::files::LogFile;
 use super::groups::unix_seconds;
+use super::log::Log;
 
 /// What is shown. Workers write their own counters, the control thread the rest; whoever shows it only reads.
 pub struct Figures {
@@ -33,16 +33,7 @@ pub struct Figures {
     /// The certificates that clients are shown.
     pub certificates: ArcSwap<Vec<Certificate>>,
     /// The logs that are open.
-    pub logs: ArcSwap<Vec<OpenLog>>,
-}
-
-/// A log that is open, for as long as it is.
-#[derive(Clone, Debug)]
-pub struct OpenLog {
-    /// Its path, or `stderr`.
-    pub name: String,
-    /// What knows how often writing to it failed.
-    pub file: Weak<LogFile>,
+    pub logs: ArcSwap<Vec<Weak<Log>>>,
 }
 
 /// How a reload ended.
@@ -123,11 +114,9 @@ impl Figures {
         }
     }
 
-    /// For each open log, how many writes to it failed.
-    pub fn failed_log_writes(&self) -> Vec<(String, u64)> {
-        let logs = self.logs.load();
-        let failed = |log: &OpenLog| Some((log.name.clone(), log.file.upgrade()?.failed_writes()));
-        logs.iter().filter_map(failed).collect()
+    /// The logs that are still open.
+    pub fn open_logs(&self) -> Vec<Arc<Log>> {
+        self.logs.load().iter().filter_map(Weak::upgrade).collect()
     }
 
     /// Notes how a reload ended. For the control thread.

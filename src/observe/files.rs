@@ -1,123 +1,188 @@
-//! The files that logs go to.
+//! Every log that is open.
 
 use std::fmt;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::io;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::sync::{Arc, Weak};
+use std::sync::mpsc::Receiver;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
 use nix::unistd::{Uid, fchown};
 
 use crate::config::model::LogTarget;
 
 use super::cause::Cause;
-use super::figures::OpenLog;
+use super::log::{Log, Message};
+use super::sink::Sink;
+use super::writer::Writer;
+
+/// How often one log's troubles are reported.
+const REPORT_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Of a writer, which needs next to none.
+const STACK_BYTES: usize = 128 << 10;
+
+/// How long one look waits whether the writers have ended.
+const END_PAUSE: Duration = Duration::from_millis(1);
 
 /// Every log that is open, each target once. Owned by the thread that loads the configuration; it outlives reloads.
 #[derive(Debug, Default)]
 pub struct LogFiles {
-    files: Vec<(LogTarget, Arc<LogFile>)>,
+    logs: Vec<Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    target: LogTarget,
+    log: Arc<Log>,
+    /// What its writer is to be started with.
+    inbox: Option<Receiver<Message>>,
+    writer: Option<JoinHandle<()>>,
+    reported: Reported,
+}
+
+/// What was reported of a log.
+#[derive(Debug, Default)]
+struct Reported {
+    at: Option<Instant>,
+    failed_writes: u64,
+    lost_lines: u64,
 }
 
 impl LogFiles {
     /// The log for `target`: the one that is open, or a new one.
-    pub fn open(&mut self, target: &LogTarget) -> Result<Arc<LogFile>, OpenError> {
-        if let Some((_, file)) = self.files.iter().find(|(open, _)| open == target) {
-            return Ok(Arc::clone(file));
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub fn open(&mut self, target: &LogTarget) -> Result<Arc<Log>, OpenError> {
+        if let Some(entry) = self.logs.iter().find(|entry| entry.target == *target) {
+            return Ok(Arc::clone(&entry.log));
         }
-        let file = Arc::new(LogFile {
-            file: ArcSwap::from_pointee(open_target(target)?),
-            failed_writes: AtomicU64::new(0),
+        let (log, inbox) = Log::new(target, open_target(target)?);
+        let log = Arc::new(log);
+        self.logs.push(Entry {
+            target: target.clone(),
+            log: Arc::clone(&log),
+            inbox: Some(inbox),
+            writer: None,
+            reported: Reported::default(),
         });
-        self.files.push((target.clone(), Arc::clone(&file)));
-        Ok(file)
+        Ok(log)
     }
 
-    /// Opens every file anew by its name, for those who moved it away (USR1). Writers are not stopped: a write that has begun
-    /// ends in the old file, the next goes to the new one. Where that fails the old file stays in use.
+    /// Starts the writers of the logs that have none. For after the process has become what it stays, before the first
+    /// thread has outlets.
+    ///
+    /// # Errors
+    /// There are no threads left.
+    pub fn start_writers(&mut self) -> io::Result<()> {
+        for entry in &mut self.logs {
+            let Some(inbox) = entry.inbox.take() else {
+                continue;
+            };
+            let writer = Writer::new(&entry.log, inbox);
+            let thread = thread::Builder::new()
+                .name("log".to_owned())
+                .stack_size(STACK_BYTES)
+                .spawn(|| writer.run())?;
+            entry.log.written_by(thread.thread().clone());
+            entry.writer = Some(thread);
+        }
+        Ok(())
+    }
+
+    /// Opens every file anew by its name, for those who moved it away (USR1). What was handed over before ends in the old
+    /// file. Where opening fails the old file stays in use.
     pub fn reopen_all(&mut self) -> Vec<OpenError> {
-        self.files
-            .iter()
-            .filter_map(|(target, log)| {
-                open_target(target)
-                    .map(|file| log.file.store(Arc::new(file)))
-                    .err()
-            })
-            .collect()
+        let reopen = |entry: &Entry| match open_target(&entry.target) {
+            Ok(sink) => {
+                entry.log.reopened(sink);
+                None
+            }
+            Err(error) => Some(error),
+        };
+        self.logs.iter().filter_map(reopen).collect()
     }
 
-    /// Closes the logs that nobody holds any more. For after a reload.
+    /// Closes the logs that nobody holds any more, once their lines are written. For after a reload.
     pub fn close_unused(&mut self) {
-        self.files.retain(|(_, file)| Arc::strong_count(file) > 1);
+        self.logs.retain(|entry| Arc::strong_count(&entry.log) > 1);
+    }
+
+    /// Ends the writers when all lines are written, or `patience` is over. For when no thread has outlets any more.
+    pub fn finish(&mut self, patience: Duration) {
+        let deadline = Instant::now() + patience;
+        self.logs.iter().for_each(|entry| entry.log.end());
+        let writers = self.logs.iter().filter_map(|entry| entry.writer.as_ref());
+        while writers.clone().any(|writer| !writer.is_finished()) && Instant::now() < deadline {
+            thread::sleep(END_PAUSE);
+        }
+    }
+
+    /// What is to be said of logs that cannot be written, or not fast enough: of each once a minute at the most.
+    pub fn troubles(&mut self, now: Instant) -> Vec<String> {
+        self.logs
+            .iter_mut()
+            .filter_map(|entry| entry.reported.trouble(&entry.log, now))
+            .collect()
     }
 
     /// Gives the regular files to a user, so that they can be reopened after the process has become that user. Their group, who
     /// may read them, stays.
     pub fn change_owner(&self, uid: Uid) -> Vec<OwnerError> {
-        self.files
+        self.logs
             .iter()
-            .filter_map(|(target, log)| {
-                let LogTarget::File(path) = target else {
+            .filter_map(|entry| {
+                let LogTarget::File(path) = &entry.target else {
                     return None;
                 };
-                let file = log.file.load();
-                // A log may be /dev/null or the container's output, which belong to others.
-                if !file.metadata().is_ok_and(|metadata| metadata.is_file()) {
-                    return None;
-                }
-                fchown(file.as_fd(), Some(uid), None)
-                    .err()
-                    .map(|errno| OwnerError {
-                        path: path.clone(),
-                        cause: errno.into(),
-                    })
+                let changed = entry.log.with_file(|file| {
+                    // A log may be /dev/null or the container's output, which belong to others.
+                    match file.metadata().is_ok_and(|metadata| metadata.is_file()) {
+                        true => fchown(file.as_fd(), Some(uid), None),
+                        false => Ok(()),
+                    }
+                })?;
+                changed.err().map(|errno| OwnerError {
+                    path: path.clone(),
+                    cause: errno.into(),
+                })
             })
             .collect()
     }
 
     /// The logs that are open, for those who show how they are doing.
-    pub fn all(&self) -> Vec<OpenLog> {
-        let open = |(target, file): &(LogTarget, Arc<LogFile>)| OpenLog {
-            name: match target {
-                LogTarget::Stderr => "stderr".to_owned(),
-                LogTarget::File(path) => path.display().to_string(),
-            },
-            file: Arc::downgrade(file),
-        };
-        self.files.iter().map(open).collect()
+    pub fn all(&self) -> Vec<Weak<Log>> {
+        self.logs.iter().map(|entry| Arc::downgrade(&entry.log)).collect()
     }
 }
 
-/// An open log that all threads share.
-#[derive(Debug)]
-pub struct LogFile {
-    file: ArcSwap<File>,
-    failed_writes: AtomicU64,
-}
-
-impl LogFile {
-    /// Writes `lines`, which end with a newline, with one `write(2)`, so that no other writer's bytes come between them.
-    /// A failure, or a file system that took only a part, is counted.
-    pub fn write(&self, lines: &[u8]) {
-        let file = self.file.load();
-        let written = (&**file).write(lines);
-        if !written.is_ok_and(|count| count == lines.len()) {
-            self.failed_writes.fetch_add(1, Ordering::Relaxed);
+impl Reported {
+    fn trouble(&mut self, log: &Log, now: Instant) -> Option<String> {
+        let is_late = |at| now.saturating_duration_since(at) >= REPORT_INTERVAL;
+        if !self.at.is_none_or(is_late) {
+            return None;
         }
-    }
-
-    /// How many writes failed since the log was opened.
-    pub fn failed_writes(&self) -> u64 {
-        self.failed_writes.load(Ordering::Relaxed)
-    }
-
-    /// A descriptor of the present file, to make the standard error of the process end there.
-    pub fn descriptor(&self) -> io::Result<OwnedFd> {
-        self.file.load().as_fd().try_clone_to_owned()
+        let failed_writes = log.failed_writes();
+        let lost_lines = log.lost_lines();
+        let lost = lost_lines - self.lost_lines;
+        let message = match (failed_writes > self.failed_writes, lost) {
+            (false, 0) => return None,
+            (true, 0) => log.last_failure(),
+            (true, lost) => format!("{}, {lost} lines were lost", log.last_failure()),
+            (false, lost) => {
+                let name = log.name();
+                format!("\"{name}\" does not take lines fast enough, {lost} of them were lost")
+            }
+        };
+        *self = Self {
+            at: Some(now),
+            failed_writes,
+            lost_lines,
+        };
+        Some(message)
     }
 }
 
@@ -153,36 +218,21 @@ impl fmt::Display for OwnerError {
 
 impl std::error::Error for OwnerError {}
 
-fn open_target(target: &LogTarget) -> Result<File, OpenError> {
-    match target {
-        LogTarget::Stderr => io::stderr()
-            .as_fd()
-            .try_clone_to_owned()
-            .map(File::from)
-            .map_err(|error| open_error(Path::new("stderr"), &error)),
-        // O_CLOEXEC is std's default.
-        LogTarget::File(path) => OpenOptions::new()
-            .append(true)
-            .create(true)
-            .mode(0o644)
-            .open(path)
-            .map_err(|error| open_error(path, &error)),
-    }
-}
-
-fn open_error(path: &Path, error: &io::Error) -> OpenError {
-    OpenError {
-        path: path.to_owned(),
-        cause: error.into(),
-    }
+fn open_target(target: &LogTarget) -> Result<Sink, OpenError> {
+    Sink::open(target).map_err(|error| OpenError {
+        path: match target {
+            LogTarget::File(path) => path.clone(),
+            _ => PathBuf::from("stderr"),
+        },
+        cause: (&error).into(),
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeMap;
     use std::fs;
-    use std::sync::atomic::AtomicBool;
+    use std::path::Path;
 
     fn target(path: &Path) -> LogTarget {
         LogTarget::File(path.to_owned())
@@ -200,10 +250,10 @@ mod tests {
         assert!(!Arc::ptr_eq(&first, &other));
         drop(other);
         files.close_unused();
-        assert_eq!(files.files.len(), 1);
+        assert_eq!(files.logs.len(), 1);
         drop((first, again));
         files.close_unused();
-        assert_eq!(files.files.len(), 0);
+        assert_eq!(files.logs.len(), 0);
     }
 
     #[test]
@@ -238,11 +288,11 @@ mod tests {
         full.write(b"line\n");
         assert_eq!(full.failed_writes(), 2);
         let all = files.all();
-        assert_eq!(all[0].name, "/dev/full");
-        assert_eq!(all[0].file.upgrade().unwrap().failed_writes(), 2);
+        assert_eq!(all[0].upgrade().unwrap().name(), "/dev/full");
+        assert_eq!(all[0].upgrade().unwrap().failed_writes(), 2);
         drop(full);
         files.close_unused();
-        assert!(all[0].file.upgrade().is_none(), "it is closed all the same");
+        assert!(all[0].upgrade().is_none(), "it is closed all the same");
     }
 
     #[test]
@@ -256,63 +306,5 @@ mod tests {
         assert_eq!(files.reopen_all().len(), 1);
         log.write(b"line\n");
         assert_eq!(fs::read_to_string(moved.join("log")).unwrap(), "line\n");
-    }
-
-    #[test]
-    fn reopening_under_two_writers_loses_and_breaks_no_line() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("log");
-        let mut files = LogFiles::default();
-        let log = files.open(&target(&path)).unwrap();
-        let stop = AtomicBool::new(false);
-        let counts = [AtomicU64::new(0), AtomicU64::new(0)];
-        let names = ["one", "two"];
-        std::thread::scope(|scope| {
-            for (name, count) in names.iter().zip(&counts) {
-                let (log, stop) = (&log, &stop);
-                scope.spawn(move || {
-                    while !stop.load(Ordering::Relaxed) {
-                        let number = count.load(Ordering::Relaxed);
-                        log.write(format!("{name} {number} {}\n", "x".repeat(100)).as_bytes());
-                        count.store(number + 1, Ordering::Relaxed);
-                    }
-                });
-            }
-            let written = || counts.each_ref().map(|count| count.load(Ordering::Relaxed));
-            for rotation in 0..50 {
-                let before = written();
-                while written()
-                    .iter()
-                    .zip(before)
-                    .any(|(&now, before)| now == before)
-                {
-                    std::thread::yield_now();
-                }
-                fs::rename(&path, dir.path().join(rotation.to_string())).unwrap();
-                assert_eq!(files.reopen_all(), []);
-            }
-            stop.store(true, Ordering::Relaxed);
-        });
-        let mut seen: BTreeMap<String, Vec<u64>> = BTreeMap::new();
-        for entry in fs::read_dir(dir.path()).unwrap() {
-            for line in fs::read_to_string(entry.unwrap().path()).unwrap().lines() {
-                let [name, count, rest] = line.splitn(3, ' ').collect::<Vec<_>>()[..] else {
-                    panic!("{line}");
-                };
-                assert_eq!(rest, "x".repeat(100));
-                seen.entry(name.to_owned())
-                    .or_default()
-                    .push(count.parse().unwrap());
-            }
-        }
-        for (name, count) in names.into_iter().zip(counts) {
-            let lines = seen.get_mut(name).unwrap();
-            lines.sort_unstable();
-            assert_eq!(
-                *lines,
-                (0..count.into_inner()).collect::<Vec<u64>>(),
-                "{name}"
-            );
-        }
     }
 }

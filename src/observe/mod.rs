@@ -1,7 +1,7 @@
 //! Logs and counters.
 //!
-//! Nothing here waits for another thread: a log line is one `write(2)`, a counter has one writer. A log that cannot be
-//! written is counted and never stops the program.
+//! Nobody who logs or counts waits for another thread: a line goes into a ring that the log's own thread writes out, a counter
+//! has one writer. A log that cannot be written is reported and counted, and stops nothing.
 #![forbid(unsafe_code)]
 
 pub mod access_log;
@@ -14,7 +14,14 @@ pub mod files;
 pub mod groups;
 pub mod handshakes;
 pub mod histogram;
+mod log;
 pub mod metrics;
+pub mod outlet;
 pub mod recent;
+mod sink;
 pub mod status;
+mod syslog;
 pub mod time;
+mod writer;
+
+pub use log::Log;

@@ -1,4 +1,4 @@
-//! The present second as text, in the four forms that logs and heads need it in.
+//! The present second as text, in the five forms that logs and heads need it in.
 
 use std::cell::RefCell;
 use std::fmt::Write;
@@ -15,6 +15,7 @@ pub struct Stamps {
     error_log: String,
     local: String,
     iso8601: String,
+    syslog: String,
     http_date: String,
 }
 
@@ -34,6 +35,11 @@ impl Stamps {
         &self.iso8601
     }
 
+    /// `Nov 23 10:00:00`, local time (RFC 3164 section 4.1.2): a day below 10 has a blank before it.
+    pub fn syslog(&self) -> &str {
+        &self.syslog
+    }
+
     /// The value of `Date:` (RFC 9110 section 5.6.7): `Mon, 23 Nov 2026 10:00:00 GMT`
     pub fn http_date(&self) -> &str {
         &self.http_date
@@ -49,6 +55,7 @@ impl Stamps {
             (&mut self.error_log, "%Y/%m/%d %H:%M:%S"),
             (&mut self.local, "%d/%b/%Y:%H:%M:%S %z"),
             (&mut self.iso8601, "%Y-%m-%dT%H:%M:%S%:z"),
+            (&mut self.syslog, "%b %e %H:%M:%S"),
             (&mut self.http_date, "%a, %d %b %Y %H:%M:%S GMT"),
         ] {
             text.clear();
@@ -99,18 +106,20 @@ mod tests {
     #[test]
     fn every_form() {
         let second = 1_795_428_000; // 2026-11-23 10:00:00 UTC
-        for (zone, error_log, local, iso8601) in [
+        for (zone, error_log, local, iso8601, syslog) in [
             (
                 TimeZone::UTC,
                 "2026/11/23 10:00:00",
                 "23/Nov/2026:10:00:00 +0000",
                 "2026-11-23T10:00:00+00:00",
+                "Nov 23 10:00:00",
             ),
             (
                 TimeZone::fixed(jiff::tz::offset(-5)),
                 "2026/11/23 05:00:00",
                 "23/Nov/2026:05:00:00 -0500",
                 "2026-11-23T05:00:00-05:00",
+                "Nov 23 05:00:00",
             ),
         ] {
             let mut stamps = Stamps::default();
@@ -118,6 +127,7 @@ mod tests {
             assert_eq!(stamps.error_log(), error_log);
             assert_eq!(stamps.local(), local);
             assert_eq!(stamps.iso8601(), iso8601);
+            assert_eq!(stamps.syslog(), syslog);
             assert_eq!(stamps.http_date(), "Mon, 23 Nov 2026 10:00:00 GMT");
         }
     }

@@ -1,17 +1,17 @@
 //! What is written about a request and its client connection.
 
 use std::fmt;
-use std::rc::Rc;
 
 use crate::config::model::{AccessLog, Level};
 use crate::http::refusal::Refusal;
 use crate::net;
+use crate::observe::access_log::render;
 use crate::observe::error_log::Context;
 use crate::observe::escape::Escaped;
+use crate::observe::outlet;
 
 use super::request::{ClientRef, Request};
 use super::variables::View;
-use super::worker::Worker;
 
 impl ClientRef<'_> {
     /// Whether an error log line of this level about the request is written anywhere.
@@ -92,9 +92,9 @@ impl ClientRef<'_> {
         let files = &self.settings.deployment.access_logs[request.location];
         for (log, file) in location.access_logs.iter().zip(files) {
             if is_wanted(log, &view) {
-                let mut access = self.worker.access.borrow_mut();
-                access.append(file, &log.format, &view);
-                flush_soon(&self.worker);
+                outlet::append(file, log.buffering, None, |line| {
+                    render(&log.format, &view, line);
+                });
             }
         }
     }
@@ -108,16 +108,4 @@ fn is_wanted(log: &AccessLog, view: &View<'_>) -> bool {
     let mut value = Vec::new();
     condition.render(view, &mut value);
     !value.is_empty() && value != b"0"
-}
-
-/// Writes the access log out when the tasks that are ready now have had their turn: one write for the lines of many requests,
-/// and none of them waits for more.
-fn flush_soon(worker: &Rc<Worker>) {
-    if !worker.flushing.replace(true) {
-        let worker = Rc::clone(worker);
-        net::spawn(async move {
-            worker.flushing.set(false);
-            worker.access.borrow_mut().flush();
-        });
-    }
 }

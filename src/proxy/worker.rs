@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::oneshot;
 
 use crate::balance;
@@ -18,14 +18,13 @@ use crate::config::model::{self, Level, PeerAddress};
 use crate::http::rewrite::Rewrite;
 use crate::limit::Zone;
 use crate::net::{self, Accepted, Bound, Listener, now};
-use crate::observe::access_log::AccessBuffers;
 use crate::observe::cause::Cause;
 use crate::observe::counters::Counters;
 use crate::observe::error_log::ErrorLog;
 use crate::observe::figures::Figures;
-use crate::observe::files::LogFile;
 use crate::observe::groups::{GroupCounters, unix_seconds};
 use crate::observe::recent::Recent;
+use crate::observe::{Log, outlet};
 use crate::pin::pins::Pinned;
 use crate::pin::{self, EndReason, GroupId, LoginEnd};
 use crate::tls::{GroupTls, ServerTls};
@@ -67,7 +66,7 @@ pub struct Deployment {
     /// For each location, where its errors go.
     pub error_logs: Vec<Arc<ErrorLog>>,
     /// For each location, the files of its `access_log` lines, in their order.
-    pub access_logs: Vec<Vec<Arc<LogFile>>>,
+    pub access_logs: Vec<Vec<Arc<Log>>>,
     /// For each listener of the configuration, the number of its address in this process, the same through every reload.
     pub listen_ids: Vec<u64>,
     /// The memory of each `limit_req_zone` and `limit_conn_zone`: what is written in it is the one thing that workers share.
@@ -86,6 +85,8 @@ pub struct Deployment {
 pub enum Command {
     /// Take over a configuration, and listen on these addresses too.
     Deploy(Arc<Deployment>, Vec<(u64, Arc<Bound>)>),
+    /// Hand over the log lines that wait, then drop this.
+    HandLogsOver(UnboundedSender<Infallible>),
     /// Finish what is in flight, then stop.
     Drain {
         /// Another process has the listening sockets, too, and whoever waits in them.
@@ -122,6 +123,7 @@ pub struct Setup {
 /// # Errors
 /// The kernel refuses the driver, or no descriptors are left for the listening sockets.
 pub fn run(setup: Setup) -> io::Result<()> {
+    let _outlets = outlet::install();
     net::run(setup.driver, async move {
         let worker = Worker::new(&setup);
         let Setup {
@@ -140,6 +142,7 @@ pub fn run(setup: Setup) -> io::Result<()> {
                     worker.deploy(deployment);
                     worker.listen(bound)?;
                 }
+                Command::HandLogsOver(_done) => outlet::flush(),
                 Command::Drain { shared } => {
                     // First, so that whoever is told to come again is refused at once where he would come here.
                     if !shared {
@@ -153,6 +156,7 @@ pub fn run(setup: Setup) -> io::Result<()> {
                             // It ends the patience.
                             Ok(Command::Stop) => break,
                             Ok(Command::Answer(asker)) => answer(asker),
+                            Ok(Command::HandLogsOver(_done)) => outlet::flush(),
                             _ => {}
                         }
                         net::sleep(Duration::from_millis(20)).await;
@@ -163,7 +167,6 @@ pub fn run(setup: Setup) -> io::Result<()> {
                 Command::Answer(asker) => answer(asker),
             }
         }
-        worker.access.borrow_mut().flush();
         Ok(())
     })?
 }
@@ -235,9 +238,6 @@ pub(super) struct Worker {
     pub(super) others: Arc<GroupCounters>,
     /// Ends of logins, as [`Logins::by_end`](crate::observe::counters::Logins::by_end) counts them.
     pub(super) recent_logins: Recent<{ LoginEnd::ALL.len() }>,
-    pub(super) access: RefCell<AccessBuffers>,
-    /// A task that writes `access` out is on its way.
-    pub(super) flushing: Cell<bool>,
     pub(super) upstream_connections: Rc<Cell<usize>>,
     /// The addresses that are open.
     addresses: RefCell<HashMap<u64, Vec<Open>>>,
@@ -272,8 +272,6 @@ impl Worker {
             figures: Arc::clone(&setup.figures),
             others: Arc::default(),
             recent_logins: Recent::new(now()),
-            access: RefCell::default(),
-            flushing: Cell::new(false),
             upstream_connections: Rc::default(),
             addresses: RefCell::default(),
             clients_accepted: Cell::new(0),
@@ -313,7 +311,7 @@ impl Worker {
             zones,
         }));
         // Files that the new configuration does not name can be closed.
-        self.access.borrow_mut().release();
+        outlet::release();
     }
 
     fn add_group(&self, group: &model::Group) -> Rc<Group> {
@@ -452,7 +450,7 @@ impl Worker {
     }
 
     /// Once a second, or more often where a short timeout is configured: ends waits that are over, closes idle clean
-    /// connections, writes logs out and brings the gauges up to date.
+    /// connections, hands lines over that have waited for long enough, and brings the gauges up to date.
     async fn sweep(self: Rc<Self>) {
         loop {
             let pause = sweep_interval(self.settings.borrow().config());
@@ -470,7 +468,7 @@ impl Worker {
                 let limits = group.ntlm.get().unwrap_or_default();
                 self.report_evictions(group, limits.connections);
             }
-            self.access.borrow_mut().flush();
+            outlet::flush_due(now);
             self.look();
         }
     }
@@ -699,7 +697,14 @@ fn sweep_interval(config: &Config) -> Duration {
         .groups
         .iter()
         .map(|group| group.pool.idle_timeout);
+    let flushes = config
+        .http
+        .locations
+        .iter()
+        .flat_map(|location| &location.access_logs)
+        .filter_map(|log| log.buffering?.flush);
     let shortest = timeouts
+        .chain(flushes)
         .chain(servers)
         .chain(pins)
         .chain(unnamed)

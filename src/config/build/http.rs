@@ -21,6 +21,7 @@ impl Builder<'_> {
         for server in level.all("server") {
             names.push(self.server(server, &scope, &mut drafts)?);
         }
+        self.share_buffers();
         self.listeners(drafts, &names)
     }
 }

@@ -2,16 +2,22 @@
 
 use std::sync::Arc;
 
-use super::super::error::Result;
-use super::super::model::{AccessLog, ErrorLog, Escape, Level as Severity, LogFormat, LogTarget};
+use super::super::error::{Error, Result};
+use super::super::model::{
+    AccessLog, Buffering, ErrorLog, Escape, Level as Severity, LogFormat, LogTarget,
+};
 use super::super::parse::Directive;
+use super::super::value;
 use super::{Builder, Level};
 
 /// nginx's predefined format.
 const COMBINED: &str = "$remote_addr - $remote_user [$time_local] \"$request\" $status \
                         $body_bytes_sent \"$http_referer\" \"$http_user_agent\"";
 
-const FILES_ONLY: &str = "logs go to files and to stderr";
+const NOT_IN_MEMORY: &str = "logs go to files, to stderr and to syslog";
+const NO_VARIABLES: &str =
+    "names of log files hold no variables here; name a log in each server or location";
+const NO_GZIP: &str = "log files are not compressed here; compress them when they are rotated";
 
 impl Builder<'_> {
     /// What holds without any `error_log`.
@@ -64,34 +70,90 @@ impl Builder<'_> {
         let args = &directive.args;
         let target = self.log_file(directive, &args[0])?;
         let name = args.get(1).map_or("combined", |name| name);
-        let format = self.formats.get(name).cloned();
+        let format = self.format(name);
         let format =
             format.ok_or_else(|| directive.error(format!("unknown log format \"{name}\"")))?;
-        let mut condition = None;
+        let (mut condition, mut bytes, mut flush) = (None, None, None);
         for parameter in args.iter().skip(2) {
             match parameter.split_once('=') {
-                Some(("if", value)) => condition = Some(self.template(directive, value)?),
-                Some(("buffer" | "flush", _)) => self.warn(
-                    &directive.place,
-                    format!("\"{parameter}\" has no effect: lines are gathered in any case"),
-                ),
+                Some(("if", text)) => condition = Some(self.template(directive, text)?),
+                Some(("buffer", text)) => {
+                    let size = value::size(text).filter(|&size| size > 0);
+                    let size = size.and_then(|size| usize::try_from(size).ok());
+                    let invalid = || directive.error(format!("invalid buffer size \"{text}\""));
+                    bytes = Some(size.ok_or_else(invalid)?);
+                }
+                Some(("flush", text)) => {
+                    let time = value::time(text).filter(|time| !time.is_zero());
+                    let invalid = || directive.error(format!("invalid flush time \"{text}\""));
+                    flush = Some(time.ok_or_else(invalid)?);
+                }
+                Some(("gzip", _)) => return Err(no_gzip(directive, parameter)),
+                None if parameter == "gzip" => return Err(no_gzip(directive, parameter)),
                 _ => return Err(directive.invalid_parameter(parameter)),
             }
+        }
+        match (bytes, flush) {
+            (Some(bytes), flush) => {
+                self.buffer(directive, &target, Buffering { bytes, flush })?;
+            }
+            (None, Some(_)) => {
+                let message = format!("no buffer is defined for access_log \"{}\"", args[0]);
+                return Err(directive.error(message));
+            }
+            (None, None) => {}
         }
         Ok(AccessLog {
             target,
             format,
             condition,
+            buffering: None,
         })
     }
 
+    /// The format of a name. As in nginx, where `log_format` regards case and `access_log` does not, the first that fits.
+    fn format(&self, name: &str) -> Option<Arc<LogFormat>> {
+        let fits = |format: &&Arc<LogFormat>| format.name.eq_ignore_ascii_case(name);
+        self.formats.iter().find(fits).cloned()
+    }
+
+    /// Notes how the lines for a file wait.
+    fn buffer(
+        &mut self,
+        directive: &Directive,
+        target: &LogTarget,
+        buffering: Buffering,
+    ) -> Result<()> {
+        if matches!(target, LogTarget::Syslog(_)) {
+            return Err(directive.error("logs to syslog cannot be buffered"));
+        }
+        let known = *self.buffers.entry(target.clone()).or_insert(buffering);
+        if known != buffering {
+            let path = &directive.args[0];
+            let message =
+                format!("access_log \"{path}\" already defined with conflicting parameters");
+            return Err(directive.error(message));
+        }
+        Ok(())
+    }
+
+    /// Gives every `access_log` line the buffering of its file.
+    pub(super) fn share_buffers(&mut self) {
+        let locations = &mut self.http.locations;
+        for log in locations.iter_mut().flat_map(|l| &mut l.access_logs) {
+            log.buffering = self.buffers.get(&log.target).copied();
+        }
+    }
+
     fn log_file(&self, directive: &Directive, path: &str) -> Result<LogTarget> {
-        if path.starts_with("syslog:") || path.starts_with("memory:") {
-            return Err(directive.hinted(directive.invalid_value_of(0), FILES_ONLY));
+        if let Some(parameters) = path.strip_prefix("syslog:") {
+            return Ok(LogTarget::Syslog(self.syslog(directive, parameters)?));
+        }
+        if path.starts_with("memory:") {
+            return Err(directive.hinted(directive.invalid_value_of(0), NOT_IN_MEMORY));
         }
         if path.contains('$') {
-            let hint = "names of log files hold no variables here";
-            return Err(directive.hinted(directive.invalid_value_of(0), hint));
+            return Err(directive.hinted(directive.invalid_value_of(0), NO_VARIABLES));
         }
         Ok(LogTarget::File(self.path(path)))
     }
@@ -103,8 +165,7 @@ impl Builder<'_> {
             escape: Escape::Default,
             template: self.template(http, COMBINED)?,
         };
-        self.formats
-            .insert("combined".to_owned(), Arc::new(combined));
+        self.formats.push(Arc::new(combined));
         for directive in Level(&http.children).all("log_format") {
             let name = directive.args[0].clone();
             let mut text = &directive.args[1..];
@@ -121,19 +182,22 @@ impl Builder<'_> {
                 };
                 text = &text[1..];
             }
-            let format = LogFormat {
-                name: name.clone(),
-                escape,
-                template: self.template(directive, &text.concat())?,
-            };
-            if self.formats.insert(name, Arc::new(format)).is_some() {
-                let name = &directive.args[0];
+            if self.formats.iter().any(|format| format.name == name) {
                 let message = format!("duplicate \"log_format\" name \"{name}\"");
                 return Err(directive.error(message));
             }
+            self.formats.push(Arc::new(LogFormat {
+                name,
+                escape,
+                template: self.template(directive, &text.concat())?,
+            }));
         }
         Ok(())
     }
+}
+
+fn no_gzip(directive: &Directive, parameter: &str) -> Error {
+    directive.hinted(format!("invalid parameter \"{parameter}\""), NO_GZIP)
 }
 
 pub(super) fn severity(word: &str) -> Option<Severity> {

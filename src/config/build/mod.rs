@@ -9,7 +9,7 @@ use std::sync::Arc;
 use regex::bytes::Regex;
 
 use super::error::{Error, Place, Result};
-use super::model::{Config, GroupIndex, Http, LogFormat, Main};
+use super::model::{Buffering, Config, GroupIndex, Http, LogFormat, LogTarget, Main};
 use super::parse::{Directive, Parser};
 use super::pattern::{self, Pattern};
 use super::template::Template;
@@ -25,6 +25,7 @@ mod map;
 mod proxy;
 mod scope;
 mod server;
+mod syslog;
 mod tls;
 mod upstream;
 mod variables;
@@ -41,7 +42,8 @@ pub(super) fn config(
         options,
         resolver,
         variables: HashMap::new(),
-        formats: HashMap::new(),
+        formats: Vec::new(),
+        buffers: HashMap::new(),
         groups: HashMap::new(),
         unverified: Vec::new(),
         shows_offered: Cell::new(false),
@@ -73,7 +75,9 @@ struct Builder<'a> {
     resolver: &'a dyn Resolve,
     /// Variables that the configuration defines, by name in lower case.
     variables: HashMap<String, Variable>,
-    formats: HashMap<String, Arc<LogFormat>>,
+    formats: Vec<Arc<LogFormat>>,
+    /// `buffer=` and `flush=` hold for a file, whichever of its `access_log` lines says them.
+    buffers: HashMap<LogTarget, Buffering>,
     /// Groups by name in lower case; implicit ones with their port.
     groups: HashMap<String, GroupIndex>,
     /// Groups of whose unverified servers was warned.

@@ -24,6 +24,7 @@ families! {
     RELOADS: Counter "config_reloads" ["result"] "Reloads: success changed the configuration, failure left the old one in force.";
     LAST_RELOAD: Gauge "config_last_reload_successful" [] "1 if the configuration in force is the one of the last reload, or of the start; 0 if the last reload was refused.";
     LOG_FAILURES: Counter "log_write_failures" ["log"] "Writes of log lines that failed, by log.";
+    LOG_LOST: Counter "log_lines_lost" ["log"] "Lines that were lost, by log: it could not be written for too long, or not fast enough.";
     // Workers
     CPU: Counter "worker_cpu_seconds" ["worker"] "Processor time of the worker's thread.";
     TURNS: Counter "worker_turns" ["worker"] "Looks at what the kernel has to tell.";

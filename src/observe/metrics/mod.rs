@@ -15,6 +15,7 @@ use super::counters::Counters;
 use super::figures::{BindingState, Figures};
 use super::groups::{PinCensus, Snapshot};
 use super::histogram::seconds;
+use super::log::Log;
 use encode::{Encoder, Family};
 use families as f;
 
@@ -68,9 +69,19 @@ impl Page<'_> {
         let last = figures.last_reload.load();
         let good = last.as_ref().is_none_or(|last| last.problem.is_none());
         self.out.family(&f::LAST_RELOAD).put([], u8::from(good));
+        let logs = figures.open_logs();
+        // One syslog server may be several logs.
+        let sums = |number: fn(&Log) -> u64| {
+            let numbers = logs.iter().map(|log| (log.name(), number(log)));
+            merged(numbers, |sum, n| *sum += n)
+        };
         let mut failures = self.out.family(&f::LOG_FAILURES);
-        for (log, number) in merged(figures.failed_log_writes(), |sum, n| *sum += n) {
-            failures.put([&log], number);
+        for (log, number) in sums(Log::failed_writes) {
+            failures.put([log], number);
+        }
+        let mut lost = self.out.family(&f::LOG_LOST);
+        for (log, number) in sums(Log::lost_lines) {
+            lost.put([log], number);
         }
     }
 

@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use super::super::figures::{Binding, Certificate, OpenLog};
+use super::super::figures::{Binding, Certificate};
 use super::super::groups::{GroupCounters, PeerCounters};
 use super::encode::Kind;
 use super::*;
@@ -119,14 +119,14 @@ fn reloads_and_logs_that_fail() {
     let target = crate::config::model::LogTarget::File("/dev/full".into());
     let log = files.open(&target).unwrap();
     log.write(b"line\n");
-    let open: Vec<OpenLog> = files.all();
-    figures.logs.store(Arc::new(open));
+    figures.logs.store(Arc::new(files.all()));
     let page = render(&figures, 1, Format::Text);
     for line in [
         "ntlmfront_config_reloads_total{result=\"success\"} 1",
         "ntlmfront_config_reloads_total{result=\"failure\"} 1",
         "ntlmfront_config_last_reload_successful 0",
         "ntlmfront_log_write_failures_total{log=\"/dev/full\"} 1",
+        "ntlmfront_log_lines_lost_total{log=\"/dev/full\"} 1",
     ] {
         assert!(page.lines().any(|found| found == line), "{line}\n{page}");
     }

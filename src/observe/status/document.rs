@@ -152,6 +152,7 @@ struct Handshakes {
 struct Log {
     name: String,
     failed_writes: u64,
+    lost_lines: u64,
 }
 
 /// Renders it.
@@ -191,11 +192,12 @@ pub(super) fn render(figures: &Figures, context: &Context<'_>) -> String {
         certificates: &certificates,
         bindings: &bindings,
         logs: figures
-            .failed_log_writes()
-            .into_iter()
-            .map(|(name, failed_writes)| Log {
-                name,
-                failed_writes,
+            .open_logs()
+            .iter()
+            .map(|log| Log {
+                name: log.name().to_owned(),
+                failed_writes: log.failed_writes(),
+                lost_lines: log.lost_lines(),
             })
             .collect(),
     };

@@ -297,13 +297,18 @@ impl Findings {
             let advice = "\"ntlmfront -t\" checks a configuration without touching what runs.";
             self.add(Level::Warning, "reload", text, advice);
         }
-        for (log, failed) in figures.failed_log_writes() {
-            if failed > 0 {
-                let failed = Counted(failed, "write");
-                let text = format!("{failed} to the log {log} failed: lines are lost.");
-                let advice = "The disk may be full. Requests are served all the same.";
-                self.add(Level::Warning, format_args!("log {log}"), text, advice);
-            }
+        for log in figures.open_logs() {
+            let name = log.name();
+            let (failed, lost) = (log.failed_writes(), log.lost_lines());
+            let (failures, lines) = (Counted(failed, "write"), Counted(lost, "line"));
+            let text = match (failed, lost) {
+                (0, 0) => continue,
+                (0, _) => format!("{lines} for the log {name} lost: it does not take them fast enough."),
+                (_, 0) => format!("{failures} to the log {name} failed: its lines wait for another try."),
+                _ => format!("{failures} to the log {name} failed, {lines} lost."),
+            };
+            let advice = "The disk may be full, or nobody reads. Requests are served all the same.";
+            self.add(Level::Warning, format_args!("log {name}"), text, advice);
         }
         let refused = figures.sum(|counters| counters.usage.pipes_refused.value());
         if refused > 0 {

@@ -287,7 +287,7 @@ fn what_the_process_could_not_do() {
         [
             (
                 Level::Warning,
-                "1 write to the log /dev/full failed: lines are lost."
+                "1 write to the log /dev/full failed, 1 line lost."
             ),
             (
                 Level::Notice,
