@@ -37,6 +37,7 @@ impl ErrorLog {
 
     /// A log that goes to all of `logs`.
     pub fn new(logs: Vec<(Arc<Log>, Level)>) -> Self {
+        logs.iter().for_each(|(log, _)| log.be_prompt());
         let least = logs.iter().map(|&(_, level)| level).min();
         Self { logs, least }
     }

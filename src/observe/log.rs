@@ -48,6 +48,8 @@ pub(super) enum Message {
 pub(super) struct Books {
     /// The writer waits for lines. Written by it, and by whoever wakes it.
     pub(super) idle: AtomicBool,
+    /// Lines are wanted soon: it is an error log, too.
+    prompt: AtomicBool,
     failed_writes: AtomicU64,
     lost_lines: AtomicU64,
     /// The last failure's number.
@@ -60,6 +62,10 @@ impl Books {
         let number = error.raw_os_error().unwrap_or(libc::EINVAL);
         self.errno.store(number, Ordering::Relaxed);
         self.failed_writes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_prompt(&self) -> bool {
+        self.prompt.load(Ordering::Relaxed)
     }
 
     /// Counts lines that are written nowhere.
@@ -116,6 +122,11 @@ impl Log {
             self.books.note_failure(&error);
             self.books.note_lost(1);
         }
+    }
+
+    /// Has lines written sooner than an access log's, which are many.
+    pub(super) fn be_prompt(&self) {
+        self.books.prompt.store(true, Ordering::Relaxed);
     }
 
     /// Has the writer look after one more ring.

@@ -219,7 +219,10 @@ impl Outlet {
     fn grow(&mut self, bytes: usize) -> bool {
         let buffer = self.buffering.map_or(0, |buffering| buffering.bytes);
         let most = RING_BYTES_MAX.max(buffer.saturating_mul(2));
-        let present = self.ring.as_ref().map_or(0, |ring| ring.buffer().capacity());
+        let present = self
+            .ring
+            .as_ref()
+            .map_or(0, |ring| ring.buffer().capacity());
         if present >= most || bytes > most {
             return false;
         }

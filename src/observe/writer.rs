@@ -21,6 +21,9 @@ use super::syslog::{FRAME_BYTES, Socket, framed_bytes};
 /// How long after it has written it looks for lines again: many lines make one write, and none of them wakes it.
 const PACE: Duration = Duration::from_millis(10);
 
+/// The same for an error log, whose lines are few, and somebody may be waiting for them.
+const PROMPT_PACE: Duration = Duration::from_millis(1);
+
 /// How long after a failure it tries again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -89,7 +92,10 @@ impl Writer {
             match drained {
                 Drained::Nothing => self.rest(),
                 // Those who have put lines into rings do not wake it, messages do.
-                Drained::All => thread::park_timeout(PACE),
+                Drained::All => thread::park_timeout(match self.books.is_prompt() {
+                    true => PROMPT_PACE,
+                    false => PACE,
+                }),
                 Drained::Full => self.await_room(),
                 Drained::Failed => thread::park_timeout(RETRY),
             }
@@ -241,7 +247,9 @@ impl Writer {
                     Sink::File(_) => skip_line(ring),
                     Sink::Syslog(_) => {
                         let bytes = FRAME_BYTES + next_frame(ring);
-                        ring.read_chunk(bytes).into_iter().for_each(|c| c.commit_all());
+                        ring.read_chunk(bytes)
+                            .into_iter()
+                            .for_each(|c| c.commit_all());
                     }
                 }
                 self.books.note_lost(1);

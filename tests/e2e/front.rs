@@ -121,6 +121,15 @@ impl Front {
         read(&self.directory.path().join("logs/error.log"))
     }
 
+    /// The error log, once it says `text` so many times: a line is written a moment after what it is about.
+    #[track_caller]
+    pub(crate) fn error_log_with(&self, text: &str, times: usize) -> String {
+        eventually(&format!("{times} lines with {text:?}"), || {
+            let log = self.error_log();
+            (log.matches(text).count() >= times).then_some(log)
+        })
+    }
+
     /// What `logs/access.log` says so far.
     pub(crate) fn access_log(&self) -> String {
         read(&self.directory.path().join("logs/access.log"))

@@ -57,7 +57,7 @@ async fn a_full_table_gives_up_the_least_recently_used() {
     let answer = log_in(&mut clients[1], Scheme::Ntlm, "b", &alice()).await;
     assert_eq!(identity(&answer), logged_in);
     assert_eq!(identity(&ask(&mut clients[3], "d").await), None);
-    let log = site.front.error_log();
+    let log = site.front.error_log_with(FULL, 1);
     let warnings: Vec<_> = log.lines().filter(|line| line.contains(FULL)).collect();
     assert_eq!(warnings.len(), 1, "once a minute at the most: {log}");
     assert!(warnings[0].contains("[warn]"), "{}", warnings[0]);

@@ -166,8 +166,8 @@ const SCENE: &str = "
     }";
 
 /// Plays the scene against whoever listens on `socket` and logs to `directory/logs`, and returns everything that could be
-/// seen of it.
-fn play(socket: &Path, directory: &Path, upstream: &Server) -> Vec<String> {
+/// seen of it: `at_least` so many lines.
+fn play(socket: &Path, directory: &Path, upstream: &Server, at_least: usize) -> Vec<String> {
     let connect = || Peer::connect_unix(socket);
     let mut seen = Vec::new();
     let mut requests = 0;
@@ -246,12 +246,15 @@ fn play(socket: &Path, directory: &Path, upstream: &Server) -> Vec<String> {
         (log.lines().count() >= requests).then_some(log)
     });
     seen.extend(lines.lines().map(str::to_owned));
-    let log = read("logs/error.log");
     let about = ["limiting ", "delaying ", " is more than "];
-    let lines = log
-        .lines()
-        .filter(|line| about.iter().any(|about| line.contains(about)));
-    seen.extend(lines.map(normal));
+    let errors = || {
+        let log = read("logs/error.log");
+        let is_one = |line: &&str| about.iter().any(|about| line.contains(about));
+        log.lines().filter(is_one).map(normal).collect::<Vec<_>>()
+    };
+    seen.extend(eventually("the lines of the error log", || {
+        Some(errors()).filter(|errors| seen.len() + errors.len() >= at_least)
+    }));
     seen
 }
 
@@ -277,9 +280,10 @@ fn the_same_requests_end_as_they_do_with_nginx() {
     let [their, our] = ["nginx", "front"].map(|name| sockets.path().join(name));
     let listening = |socket: &Path| scene.replace("SOCKET", &socket.to_string_lossy());
     let nginx = Nginx::start(&listening(&their), &their);
-    let theirs = play(&their, nginx.directory.path(), &upstream);
-    let front = Front::start(&listening(&our));
-    let ours = play(&our, front.path(), &upstream);
+    let theirs = play(&their, nginx.directory.path(), &upstream, 0);
+    // As nginx has it, too: the order of lines is asked for.
+    let front = Front::start_main("worker_processes 1;", &listening(&our));
+    let ours = play(&our, front.path(), &upstream, theirs.len());
     let pairs = ours.iter().zip(&theirs);
     let different: Vec<_> = pairs.filter(|(ours, theirs)| ours != theirs).collect();
     assert!(different.is_empty(), "(ours, theirs): {different:#?}");

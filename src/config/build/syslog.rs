@@ -50,9 +50,8 @@ impl Builder<'_> {
             };
             match name {
                 "server" => {
-                    let failed = |what| {
-                        directive.error(format!("{what} in syslog server \"{value}\""))
-                    };
+                    let failed =
+                        |what| directive.error(format!("{what} in syslog server \"{value}\""));
                     let address = Address::parse(value, false).map_err(failed)?;
                     let found = address.resolve(DEFAULT_PORT, self.resolver);
                     server = found.map_err(failed)?.into_iter().next();

@@ -133,7 +133,9 @@ impl Stand {
     /// One line more than `before`, with this word.
     #[track_caller]
     fn logged_once(&self, before: usize, word: &str, shown: &str) {
-        let lines = self.refusals();
+        let lines = eventually(&format!("a line about {shown}"), || {
+            Some(self.refusals()).filter(|lines| lines.len() > before)
+        });
         assert_eq!(lines.len(), before + 1, "{shown}");
         let line = lines.last().map_or("", |line| line);
         let wanted = format!(" client sent invalid request ({word}): ");
