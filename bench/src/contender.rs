@@ -34,6 +34,8 @@ pub(crate) const NTLMFRONT: &str = "ntlmfront";
 /// The front itself, driven by epoll.
 pub(crate) const NTLMFRONT_EPOLL: &str = "ntlmfront-epoll";
 const HAPROXY: &str = "haproxy";
+/// What the names of those end with that log every request.
+const LOGGING: &str = "-log";
 
 /// One contender.
 #[derive(Clone, Debug)]
@@ -74,9 +76,9 @@ pub(crate) struct Setting<'a> {
 
 /// The contenders that were asked for, and a line for each that is left out without having been excluded by name.
 pub(crate) fn find(args: &CompareArgs) -> io::Result<(Vec<Contender>, Vec<String>)> {
-    let wanted = |name: &str| {
-        args.contenders.is_empty() || args.contenders.iter().any(|other| other == name)
-    };
+    let named = |name: &str| args.contenders.iter().any(|other| other == name);
+    let wanted = |name: &str| args.contenders.is_empty() || named(name);
+    let logging = |name: &str| Some(format!("{name}{LOGGING}")).filter(|name| named(name));
     let mut found = Vec::new();
     let mut notes = Vec::new();
     if wanted(FLOOR) {
@@ -87,13 +89,17 @@ pub(crate) fn find(args: &CompareArgs) -> io::Result<(Vec<Contender>, Vec<String
             kind: Kind::Floor,
         });
     }
-    if wanted(NTLMFRONT) || wanted(NTLMFRONT_EPOLL) {
+    let ntlmfront_log = logging(NTLMFRONT);
+    if wanted(NTLMFRONT) || wanted(NTLMFRONT_EPOLL) || ntlmfront_log.is_some() {
         let binary = match &args.ntlmfront {
             Some(binary) => binary.clone(),
             None => build_ntlmfront()?,
         };
         if wanted(NTLMFRONT) {
             found.push(ntlmfront(NTLMFRONT, &binary, false));
+        }
+        if let Some(name) = ntlmfront_log {
+            found.push(ntlmfront(&name, &binary, false));
         }
         if wanted(NTLMFRONT_EPOLL) {
             if said(&binary, "--help").contains("--io") {
@@ -110,6 +116,9 @@ pub(crate) fn find(args: &CompareArgs) -> io::Result<(Vec<Contender>, Vec<String
     }
     if wanted(NGINX) {
         found.push(nginx(NGINX, installed("nginx")?, None)?);
+    }
+    if let Some(name) = logging(NGINX) {
+        found.push(nginx(&name, installed("nginx")?, None)?);
     }
     if let Some(binary) = &args.nginx
         && wanted(NGINX_CUSTOM)
@@ -236,7 +245,7 @@ impl Contender {
             .prefix("ntlmfront-bench-")
             .tempdir()?;
         let addr = listen::free_address()?;
-        let words = words(setting, addr, dir.path());
+        let words = words(setting, addr, dir.path(), self.access_log(dir.path()));
         let (program, arguments) = match &self.kind {
             Kind::Floor => {
                 let listen = format!("--listen={addr}");
@@ -267,6 +276,14 @@ impl Contender {
             }
         };
         Server::start(&self.name, dir, setting.cores, addr, &program, &arguments)
+    }
+
+    /// The arguments of its `access_log`.
+    fn access_log(&self, dir: &Path) -> String {
+        match self.name.ends_with(LOGGING) {
+            true => format!("{}/access.log combined", dir.display()),
+            false => "off".to_owned(),
+        }
     }
 
     /// Whether it has a place in a scenario. The floor speaks no TLS. The epoll driver is there to be compared with the other
@@ -305,7 +322,12 @@ fn servers(setting: &Setting<'_>) -> String {
 }
 
 /// What stands for the words in double braces. Where a word's text has words in it, they come later.
-fn words(setting: &Setting<'_>, listen: SocketAddr, dir: &Path) -> Vec<(&'static str, String)> {
+fn words(
+    setting: &Setting<'_>,
+    listen: SocketAddr,
+    dir: &Path,
+    access_log: String,
+) -> Vec<(&'static str, String)> {
     let bodies = setting.scenario.moves_bodies();
     let tls = setting.certificate.is_some();
     let reaches_origin = setting.scenario.tls.reaches_origin();
@@ -342,6 +364,7 @@ fn words(setting: &Setting<'_>, listen: SocketAddr, dir: &Path) -> Vec<(&'static
         ),
         ("reuseport", yes(setting.workers > 1, "reuseport", "")),
         ("splice", yes(bodies, "option splice-auto", "")),
+        ("access_log", access_log),
         ("user", yes(geteuid().is_root(), "user root;", "")),
     ]
 }
@@ -387,7 +410,8 @@ mod tests {
                 descriptors: 20_000,
                 certificate: scenario.tls.key().map(|_| Path::new("/d/key.pem")),
             };
-            let words = words(&setting, ([127, 0, 0, 1], 2).into(), Path::new("/d"));
+            let listen = ([127, 0, 0, 1], 2).into();
+            let words = words(&setting, listen, Path::new("/d"), "off".to_owned());
             for template in [NGINX_CONF, NTLMFRONT_CONF, HAPROXY_CFG] {
                 let text = filled(template, &words).unwrap();
                 assert!(text.contains("127.0.0.1:2"));

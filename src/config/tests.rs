@@ -13,6 +13,7 @@ use super::*;
 mod errors;
 mod limits;
 mod locations;
+mod logs;
 mod meaning;
 
 /// Files and names of a test.

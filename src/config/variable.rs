@@ -139,6 +139,41 @@ pub enum ClientCertificateVariable {
 }
 
 impl Variable {
+    /// Whether its values are made of digits, letters and `.:,/+- []` only, whatever peers send: they need no escaping.
+    pub fn is_plain(&self) -> bool {
+        matches!(
+            self,
+            Self::RemoteAddr
+                | Self::RemotePort
+                | Self::RealipRemoteAddr
+                | Self::RealipRemotePort
+                | Self::ServerPort
+                | Self::RequestLength
+                | Self::RequestTime
+                | Self::Status
+                | Self::BytesSent
+                | Self::BodyBytesSent
+                | Self::Connection
+                | Self::ConnectionRequests
+                | Self::ConnectionTime
+                | Self::Msec
+                | Self::TimeLocal
+                | Self::TimeIso8601
+                | Self::Pid
+                | Self::UpstreamStatus
+                | Self::UpstreamResponseTime
+                | Self::UpstreamConnectTime
+                | Self::UpstreamHeaderTime
+                | Self::UpstreamBytesSent
+                | Self::UpstreamBytesReceived
+                | Self::UpstreamResponseLength
+                | Self::PinId
+                | Self::PinState
+                | Self::PinAge
+                | Self::PinRequests
+        )
+    }
+
     /// The variable called `name` (without `$`), if it is one of the built-in ones. Names are compared without regard to
     /// case; those of cookies and arguments are kept as written, and compared without regard to case as well.
     pub fn builtin(name: &str) -> Option<Self> {

@@ -53,6 +53,9 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// How long workers may take to hand over the lines that belong into the files that were moved away.
 const HAND_OVER_PATIENCE: Duration = Duration::from_secs(1);
 
+/// How long logs may take to be written at the end. Those that nobody reads take a second of it.
+const LOG_PATIENCE: Duration = Duration::from_secs(10);
+
 /// How long workers may take to stop at once before the process ends without them.
 const STOP_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -293,7 +296,7 @@ impl Control {
             self.main_log.note(Level::Notice, format_args!("exit"));
         }
         drop(outlets);
-        self.logs.finish(STOP_PATIENCE);
+        self.logs.finish(LOG_PATIENCE);
         result
     }
 

@@ -14,7 +14,9 @@ pub fn render(format: &LogFormat, lookup: &dyn Lookup, out: &mut Vec<u8>) {
             Part::Variable(variable) => {
                 let start = out.len();
                 if lookup.append(variable, out) {
-                    escape_from(start, format.escape, out);
+                    if !variable.is_plain() {
+                        escape_from(start, format.escape, out);
+                    }
                 } else if format.escape == Escape::Default {
                     out.push(b'-');
                 }

@@ -4,8 +4,8 @@ use std::fmt;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
-use std::sync::{Arc, Weak};
 use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -155,7 +155,10 @@ impl LogFiles {
 
     /// The logs that are open, for those who show how they are doing.
     pub fn all(&self) -> Vec<Weak<Log>> {
-        self.logs.iter().map(|entry| Arc::downgrade(&entry.log)).collect()
+        self.logs
+            .iter()
+            .map(|entry| Arc::downgrade(&entry.log))
+            .collect()
     }
 }
 

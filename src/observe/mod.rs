@@ -25,3 +25,6 @@ pub mod time;
 mod writer;
 
 pub use log::Log;
+
+#[cfg(test)]
+mod tests;

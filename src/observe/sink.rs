@@ -3,7 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 
 use crate::config::model::{LogTarget, PeerAddress};
 
@@ -39,6 +39,15 @@ impl Sink {
             }
             LogTarget::Syslog(syslog) => Self::Syslog(syslog.server.clone()),
         })
+    }
+
+    /// Whether both are one file, as they are when nobody has moved it away.
+    pub(super) fn is_same_file(&self, other: &Self) -> bool {
+        let identity = |sink: &Self| match sink {
+            Self::File(file) => file.metadata().ok().map(|file| (file.dev(), file.ino())),
+            Self::Syslog(_) => None,
+        };
+        identity(self).is_some_and(|this| identity(other) == Some(this))
     }
 
     /// Writes a record by one call, so that no other writer's bytes come between.

@@ -30,7 +30,7 @@ const RETRY: Duration = Duration::from_secs(1);
 /// How long it waits for room before it looks what it was told meanwhile.
 const ROOM_PATIENCE_MS: u8 = 100;
 
-/// How long it waits for room once it has been told to end.
+/// How long it waits for room once it has been told to end, from the last bytes on that there was room for.
 const END_PATIENCE: Duration = Duration::from_secs(1);
 
 /// One log's writer.
@@ -44,6 +44,8 @@ pub(super) struct Writer {
     rings: Vec<Consumer<u8>>,
     /// The last write ended within a line, and the rest of it is at the beginning of the first ring.
     torn: bool,
+    /// Bytes taken out of rings; wraps around.
+    taken: usize,
 }
 
 /// How far a look through the rings came.
@@ -69,6 +71,7 @@ impl Writer {
             socket: None,
             rings: Vec::new(),
             torn: false,
+            taken: 0,
         }
     }
 
@@ -83,11 +86,15 @@ impl Writer {
                     Message::End => end_by = Some(Instant::now() + END_PATIENCE),
                 }
             }
+            let taken = self.taken;
             let drained = self.drain();
-            if let Some(by) = end_by
-                && (drained != Drained::Full || Instant::now() >= by)
-            {
-                return self.give_up();
+            if let Some(by) = &mut end_by {
+                if self.taken != taken {
+                    *by = Instant::now() + END_PATIENCE;
+                }
+                if drained != Drained::Full || Instant::now() >= *by {
+                    return self.give_up();
+                }
             }
             match drained {
                 Drained::Nothing => self.rest(),
@@ -105,7 +112,7 @@ impl Writer {
     /// Writes what there is where it was meant to go, and the next lines to `sink`.
     fn change(&mut self, sink: Arc<Sink>) {
         self.drain();
-        if self.torn {
+        if self.torn && !self.sink.is_same_file(&sink) {
             // The beginning of this line is in the other file.
             self.torn = false;
             if let Some(ring) = self.rings.first_mut() {
@@ -187,6 +194,7 @@ impl Writer {
                     };
                     self.torn = last != b'\n';
                     chunk.commit(written);
+                    self.taken = self.taken.wrapping_add(written);
                     bytes -= written;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -234,6 +242,7 @@ impl Writer {
                 }
             }
             chunk.commit_all();
+            self.taken = self.taken.wrapping_add(frame_bytes);
             bytes = bytes.saturating_sub(frame_bytes);
         }
         Ok(())

@@ -425,7 +425,10 @@ impl Client {
                 judged = match Box::pin(self.limit(settings, request, limits)).await {
                     Limited::Passed => judged,
                     Limited::Refused(status) => Err(Own::Limited(status)),
-                    Limited::ClientGone => return Next::Close,
+                    Limited::ClientGone => {
+                        request.cut = true;
+                        return Next::Close;
+                    }
                 };
             }
             let own = match judged.and_then(|routed| self.act(settings, request, &routed)) {
@@ -447,7 +450,10 @@ impl Client {
                             body_coming: true, ..
                         } => return Next::Linger,
                         Finished::Answered { .. } => return self.closing(),
-                        Finished::Close => return Next::Close,
+                        Finished::Close => {
+                            request.cut = true;
+                            return Next::Close;
+                        }
                         Finished::Refuse(refusal) => Own::Refused(refusal),
                         Finished::Answer(status) => Own::Status(status),
                     }
@@ -552,6 +558,7 @@ impl Client {
                     .answer_return(settings, location, request, answer, keep)
                     .await;
                 if request.status == 444 {
+                    request.cut = true;
                     return Next::Close;
                 }
                 kept
@@ -563,6 +570,7 @@ impl Client {
             // As nginx ends a request with these statuses: without an answer.
             Own::Limited(status @ (408 | 444 | 499)) => {
                 request.status = status;
+                request.cut = true;
                 self.socket.reset_on_close();
                 return Next::Close;
             }

@@ -183,6 +183,8 @@ pub(super) struct Request {
     pub(super) upstream_target: Option<Vec<u8>>,
     /// Status sent to the client, 0 before.
     pub(super) status: u16,
+    /// The answer did not go out, or not as a whole.
+    pub(super) cut: bool,
     /// Bytes sent to the client, and those of them that are body.
     pub(super) sent: Cell<u64>,
     pub(super) body_sent: Cell<u64>,
@@ -219,6 +221,7 @@ impl Request {
             replaced: Replaced::Nothing,
             upstream_target: None,
             status: 0,
+            cut: false,
             sent: Cell::new(0),
             body_sent: Cell::new(0),
             body_received: Cell::new(0),
@@ -253,6 +256,7 @@ impl Request {
         self.replaced = Replaced::Nothing;
         self.upstream_target = None;
         self.status = 0;
+        self.cut = false;
         self.sent.set(0);
         self.body_sent.set(0);
         self.body_received.set(0);

@@ -2,17 +2,14 @@
 #![allow(clippy::unwrap_used)] // what fails in a helper fails its test
 
 use std::fs;
-use std::os::unix::net::UnixStream;
+use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-use tempfile::TempDir;
+use nix::sys::signal::Signal;
 
 use crate::front::{Front, eventually};
+use crate::nginx::{Nginx, assert_same_mistakes};
 use crate::peer::{Peer, Server};
-use crate::prefix::{Prefix, run};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
@@ -90,51 +87,6 @@ fn a_reload_keeps_what_was_counted_unless_the_zone_is_another_one() {
     assert_eq!(second.answer().status(), 200);
 }
 
-/// A running nginx, ended with its value.
-struct Nginx {
-    child: Child,
-    directory: TempDir,
-}
-
-impl Nginx {
-    fn start(http: &str, socket: &Path) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path();
-        fs::create_dir(path.join("logs")).unwrap();
-        let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-            .map(|name| format!("{name}_temp_path {name};"))
-            .concat();
-        let user = if nix::unistd::geteuid().is_root() {
-            "user root;"
-        } else {
-            ""
-        };
-        let text = format!(
-            "daemon off; pid pid; {user} error_log logs/error.log info; events {{}}
-             http {{ {temporary} {http} }}"
-        );
-        fs::write(path.join("nginx.conf"), text).unwrap();
-        let child = Command::new("/usr/sbin/nginx")
-            .args(["-c", "nginx.conf", "-e", "logs/error.log", "-p"])
-            .arg(path)
-            .stdin(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let nginx = Self { child, directory };
-        eventually("nginx listens", || UnixStream::connect(socket).ok());
-        nginx
-    }
-}
-
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap());
-        let _ = kill(pid, Signal::SIGTERM);
-        let _ = self.child.wait();
-    }
-}
-
 const SCENE: &str = "
     log_format limits '$request_uri $status $limit_req_status $limit_conn_status';
     access_log logs/access.log limits;
@@ -143,7 +95,7 @@ const SCENE: &str = "
     limit_conn_zone $arg_c zone=conn:1m;
     limit_conn_zone $uri$arg_all zone=all:1m;
     server {
-        listen unix:SOCKET;
+        listen ADDR;
         limit_req zone=slow burst=2 nodelay;
         location / { }
         location /inherits { limit_req_status 429; limit_req_log_level warn; }
@@ -165,10 +117,10 @@ const SCENE: &str = "
         location /status/599 { limit_req_status 599; }
     }";
 
-/// Plays the scene against whoever listens on `socket` and logs to `directory/logs`, and returns everything that could be
+/// Plays the scene against whoever listens on `addr` and logs to `directory/logs`, and returns everything that could be
 /// seen of it: `at_least` so many lines.
-fn play(socket: &Path, directory: &Path, upstream: &Server, at_least: usize) -> Vec<String> {
-    let connect = || Peer::connect_unix(socket);
+fn play(addr: SocketAddr, directory: &Path, upstream: &Server, at_least: usize) -> Vec<String> {
+    let connect = || Peer::connect(addr);
     let mut seen = Vec::new();
     let mut requests = 0;
     let mut ask = |target: &str, times: usize| {
@@ -276,14 +228,12 @@ fn normal(line: &str) -> String {
 fn the_same_requests_end_as_they_do_with_nginx() {
     let upstream = Server::bind();
     let scene = SCENE.replace("UPSTREAM", &upstream.addr().to_string());
-    let sockets = tempfile::tempdir().unwrap();
-    let [their, our] = ["nginx", "front"].map(|name| sockets.path().join(name));
-    let listening = |socket: &Path| scene.replace("SOCKET", &socket.to_string_lossy());
-    let nginx = Nginx::start(&listening(&their), &their);
-    let theirs = play(&their, nginx.directory.path(), &upstream, 0);
+    let nginx = Nginx::start(&scene);
+    let theirs = play(nginx.addr, nginx.path(), &upstream, 0);
     // As nginx has it, too: the order of lines is asked for.
-    let front = Front::start_main("worker_processes 1;", &listening(&our));
-    let ours = play(&our, front.path(), &upstream, theirs.len());
+    let scene = scene.replace("ADDR", "127.0.0.1:0");
+    let front = Front::start_main("worker_processes 1;", &scene);
+    let ours = play(front.addr(0), front.path(), &upstream, theirs.len());
     let pairs = ours.iter().zip(&theirs);
     let different: Vec<_> = pairs.filter(|(ours, theirs)| ours != theirs).collect();
     assert!(different.is_empty(), "(ours, theirs): {different:#?}");
@@ -294,52 +244,36 @@ fn the_same_requests_end_as_they_do_with_nginx() {
 fn mistakes_are_named_as_nginx_names_them() {
     const ZONES: &str =
         "limit_req_zone $uri zone=r:1m rate=1r/s;\nlimit_conn_zone $uri zone=c:1m;\n";
-    let mut different = Vec::new();
-    for text in [
-        "limit_req_zone $uri zone=a:1m;",
-        "limit_req_zone $uri zone=a rate=1r/s;",
-        "limit_req_zone $uri zone=a:x rate=1r/s;",
-        "limit_req_zone $uri zone=a:31k rate=1r/s;",
-        "limit_req_zone $uri zone=:1m rate=1r/s;",
-        "limit_req_zone $uri zone=a:1m rate=1.5r/s;",
-        "limit_req_zone $uri zone=a:1m x=1;",
-        "limit_req_zone $uri zone=r:1m rate=1r/s;",
-        "limit_req_zone $uri zone=r:2m rate=1r/s;",
-        "limit_req_zone $uri zone=c:1m rate=1r/s;",
-        "limit_conn_zone $uri zone=c:1m;",
-        "limit_conn_zone $uri c:1m;",
-        "limit_req burst=1;",
-        "limit_req zone=r burst=0;",
-        "limit_req zone=r delay=x;",
-        "limit_req zone=r now;",
-        "limit_req zone=r; limit_req zone=r;",
-        "limit_req zone=c;",
-        "limit_conn c 0;",
-        "limit_conn c 65536;",
-        "limit_conn c 1; limit_conn c 2;",
-        "limit_req_status 399;",
-        "limit_req_status x;",
-        "limit_conn_status 429; limit_conn_status 430;",
-        "limit_req_log_level crit;",
-        "limit_conn_dry_run maybe;",
-        "server { limit_conn_zone $uri zone=a:1m; }",
-    ] {
-        let prefix = Prefix::new();
-        let text = format!("pid logs/pid; events {{}}\nhttp {{\n{ZONES}{text}\n}}");
-        prefix.write("front.conf", &text);
-        let ours = prefix.run(&["-t"]);
-        let mut nginx = Command::new("/usr/sbin/nginx");
-        nginx.arg("-p").arg(prefix.path());
-        nginx.args(["-t", "-c", "front.conf", "-e", "logs/nginx.log"]);
-        let theirs = run(nginx);
-        assert_eq!((ours.code, theirs.code), (Some(1), Some(1)), "{text}");
-        let words = [&ours, &theirs].map(|ran| {
-            let (_, words) = ran.stderr.split_once("[emerg] ").expect("an error");
-            words.lines().next().unwrap_or_default().to_owned()
-        });
-        if words[0] != words[1] {
-            different.push(words);
-        }
-    }
-    assert!(different.is_empty(), "{different:#?}");
+    assert_same_mistakes(
+        ZONES,
+        &[
+            "limit_req_zone $uri zone=a:1m;",
+            "limit_req_zone $uri zone=a rate=1r/s;",
+            "limit_req_zone $uri zone=a:x rate=1r/s;",
+            "limit_req_zone $uri zone=a:31k rate=1r/s;",
+            "limit_req_zone $uri zone=:1m rate=1r/s;",
+            "limit_req_zone $uri zone=a:1m rate=1.5r/s;",
+            "limit_req_zone $uri zone=a:1m x=1;",
+            "limit_req_zone $uri zone=r:1m rate=1r/s;",
+            "limit_req_zone $uri zone=r:2m rate=1r/s;",
+            "limit_req_zone $uri zone=c:1m rate=1r/s;",
+            "limit_conn_zone $uri zone=c:1m;",
+            "limit_conn_zone $uri c:1m;",
+            "limit_req burst=1;",
+            "limit_req zone=r burst=0;",
+            "limit_req zone=r delay=x;",
+            "limit_req zone=r now;",
+            "limit_req zone=r; limit_req zone=r;",
+            "limit_req zone=c;",
+            "limit_conn c 0;",
+            "limit_conn c 65536;",
+            "limit_conn c 1; limit_conn c 2;",
+            "limit_req_status 399;",
+            "limit_req_status x;",
+            "limit_conn_status 429; limit_conn_status 430;",
+            "limit_req_log_level crit;",
+            "limit_conn_dry_run maybe;",
+            "server { limit_conn_zone $uri zone=a:1m; }",
+        ],
+    );
 }

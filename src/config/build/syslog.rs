@@ -53,6 +53,9 @@ impl Builder<'_> {
                     let failed =
                         |what| directive.error(format!("{what} in syslog server \"{value}\""));
                     let address = Address::parse(value, false).map_err(failed)?;
+                    if address.port == Some(0) {
+                        return Err(failed("invalid port"));
+                    }
                     let found = address.resolve(DEFAULT_PORT, self.resolver);
                     server = found.map_err(failed)?.into_iter().next();
                 }

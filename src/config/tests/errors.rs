@@ -352,7 +352,11 @@ fn hints() {
         ("http2 off;", ""),
         ("if ($host) { return 200; }", r#"[emerg] unknown directive "if" in /p/conf/f:2 (there is no if by design; use map, location or separate servers)"#),
         ("more_set_headers x;", r#"[emerg] unknown directive "more_set_headers" in /p/conf/f:2 (use add_header with always, and proxy_hide_header)"#),
-        ("access_log syslog:server=a;", r#"[emerg] invalid value "syslog:server=a" in "access_log" directive in /p/conf/f:2 (logs go to files and to stderr)"#),
+        ("access_log memory:1m;", r#"[emerg] invalid value "memory:1m" in "access_log" directive in /p/conf/f:2 (logs go to files, to stderr and to syslog)"#),
+        ("error_log memory:1m debug;", r#"[emerg] invalid value "memory:1m" in "error_log" directive in /p/conf/f:2 (logs go to files, to stderr and to syslog)"#),
+        ("access_log logs/$host.log;", r#"[emerg] invalid value "logs/$host.log" in "access_log" directive in /p/conf/f:2 (names of log files hold no variables here; name a log in each server or location)"#),
+        ("access_log a combined gzip;", r#"[emerg] invalid parameter "gzip" in /p/conf/f:2 (log files are not compressed here; compress them when they are rotated)"#),
+        ("access_log a combined gzip=9 buffer=1k;", r#"[emerg] invalid parameter "gzip=9" in /p/conf/f:2 (log files are not compressed here; compress them when they are rotated)"#),
         ("location ~ (?=a) {}", r#"[emerg] regular expression "(?=a)" cannot be used: look-around, including look-ahead and look-behind, is not supported in /p/conf/f:2"#),
         (r"location ~ (a)\1 {}", r#"[emerg] regular expression "(a)\1" cannot be used: backreferences are not supported in /p/conf/f:2"#),
         ("proxy_set_header \"a b\" c;", r#"[emerg] invalid header name "a b"…"#),
@@ -384,7 +388,6 @@ fn warnings() {
         ("proxy_set_header Content-Length 5;", r#"[warn] "proxy_set_header Content-Length" has no effect: bodies are framed by what is sent…"#),
         ("add_header Content-Length 5;", r#"[warn] "add_header Content-Length" has no effect: answers are framed by what is sent…"#),
         ("add_header transfer-encoding gzip;", r#"[warn] "add_header transfer-encoding" has no effect: answers are framed by what is sent…"#),
-        ("access_log a combined buffer=32k;", r#"[warn] "buffer=32k" has no effect: lines are gathered in any case…"#),
         ("listen 80 deferred;", r#"[warn] "deferred" of "listen" has no effect…"#),
     ], "\n}}");
 }

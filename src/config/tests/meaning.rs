@@ -378,35 +378,6 @@ fn maps() {
 }
 
 #[test]
-fn logs() {
-    let text =
-        "error_log e; events{} http{ access_log a; log_format j escape=json '{' \"$status\" '}';
-        server { access_log b j if=$host; access_log c; error_log d warn; } }";
-    let config = load_text(text).unwrap();
-    let root = &config.http.locations[config.http.servers[0].root];
-    let [b, c] = &root.access_logs[..] else {
-        panic!()
-    };
-    assert_eq!((&b.format.name[..], b.format.escape), ("j", Escape::Json));
-    assert_eq!(show(&config, &b.format.template), "{<Status>}");
-    assert_eq!(show(&config, b.condition.as_ref().unwrap()), "<Host>");
-    assert_eq!(&c.format.name[..], "combined");
-    assert!(
-        show(&config, &c.format.template)
-            .starts_with("<RemoteAddr> - <RemoteUser> [<TimeLocal>] \"<Request>\"")
-    );
-    let log = ErrorLog {
-        target: LogTarget::File("/p/d".into()),
-        level: Level::Warn,
-    };
-    assert_eq!(root.error_logs, [log]);
-    assert_eq!(
-        config.main.error_logs[0].target,
-        LogTarget::File("/p/e".into())
-    );
-}
-
-#[test]
 fn simple() {
     let config = Config::simple("127.0.0.1:0", "http://127.0.0.1:8080", 50).unwrap();
     assert!(!config.main.daemon);

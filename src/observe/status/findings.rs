@@ -303,8 +303,12 @@ impl Findings {
             let (failures, lines) = (Counted(failed, "write"), Counted(lost, "line"));
             let text = match (failed, lost) {
                 (0, 0) => continue,
-                (0, _) => format!("{lines} for the log {name} lost: it does not take them fast enough."),
-                (_, 0) => format!("{failures} to the log {name} failed: its lines wait for another try."),
+                (0, _) => {
+                    format!("{lines} for the log {name} lost: it does not take them fast enough.")
+                }
+                (_, 0) => {
+                    format!("{failures} to the log {name} failed: its lines wait for another try.")
+                }
                 _ => format!("{failures} to the log {name} failed, {lines} lost."),
             };
             let advice = "The disk may be full, or nobody reads. Requests are served all the same.";
