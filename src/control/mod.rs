@@ -552,6 +552,7 @@ impl Control {
         let patience = self.deployment.config.main.shutdown_timeout;
         self.tell_of_stop(patience);
         let deadline = patience.map(|patience| Instant::now() + patience);
+        let mut reports = tokio::time::interval(REPORT_INTERVAL);
         loop {
             let over = async {
                 match deadline {
@@ -566,6 +567,7 @@ impl Control {
                 _ = signals.int.recv() => break,
                 // A drain can take hours, and logs are rotated meanwhile.
                 _ = signals.usr1.recv() => self.reopen().await,
+                _ = reports.tick() => self.report_logs(),
             }
         }
         self.stop().await;

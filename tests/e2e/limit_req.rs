@@ -296,9 +296,14 @@ fn of_several_limits_each_has_to_let_a_request_through() {
         "what returns is not limited"
     );
     let lines = lines(&front, 22);
-    assert_eq!(lines[1], "/?a=1&b=1 503 REJECTED");
-    assert_eq!(lines[11], "/ 200 -");
-    assert_eq!(lines[18], "/free 200 -");
+    for (line, times) in [
+        ("/?a=1&b=1 503 REJECTED", 2),
+        ("/ 200 -", 3),
+        ("/free 200 -", 4),
+    ] {
+        let found = lines.iter().filter(|found| *found == line);
+        assert_eq!(found.count(), times, "{line}");
+    }
 }
 
 #[test]

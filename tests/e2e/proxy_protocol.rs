@@ -82,7 +82,8 @@ fn the_proxy_protocol_says_who_the_client_is() {
         client.ends();
     }
     server.was_left_alone();
-    assert_eq!(front.error_log().matches("broken header").count(), 3);
+    let log = front.error_log_with("broken header", 3);
+    assert_eq!(log.matches("broken header").count(), 3);
 }
 
 /// Addresses, what has none, and what comes behind them.

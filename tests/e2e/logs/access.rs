@@ -11,6 +11,7 @@ use crate::front::{Front, eventually};
 use crate::nginx::{Nginx, assert_same_mistakes};
 use crate::peer::Peer;
 use crate::prefix::get;
+use crate::tls::pki::address;
 
 /// Logs of every kind, on every level. `$pid` and the like differ from nginx's, and so do the pages of errors.
 const SCENE: &str = r#"
@@ -111,9 +112,10 @@ fn lines_are_those_of_nginx() {
     let theirs = play(nginx.addr, &nginx.path().join("logs"), || {
         nginx.signal(Signal::SIGUSR1)
     });
-    let scene = SCENE.replace("ADDR", "127.0.0.1:0");
+    let addr = address();
+    let scene = SCENE.replace("ADDR", &addr.to_string());
     let front = Front::start_main("worker_processes 1;", &scene);
-    let ours = play(front.addr(0), &front.path().join("logs"), || {
+    let ours = play(addr, &front.path().join("logs"), || {
         front.signal(Signal::SIGUSR1)
     });
     for ((log, ours), theirs) in LOGS.iter().zip(ours).zip(theirs) {
