@@ -118,7 +118,7 @@ impl Front {
 
     /// What the error log says so far.
     pub(crate) fn error_log(&self) -> String {
-        read(&self.directory.path().join("logs/error.log"))
+        whole_lines(read(&self.directory.path().join("logs/error.log")))
     }
 
     /// The error log, once it says `text` so many times: a line is written a moment after what it is about.
@@ -132,7 +132,7 @@ impl Front {
 
     /// What `logs/access.log` says so far.
     pub(crate) fn access_log(&self) -> String {
-        read(&self.directory.path().join("logs/access.log"))
+        whole_lines(read(&self.directory.path().join("logs/access.log")))
     }
 
     /// What it wrote to its standard error.
@@ -232,6 +232,12 @@ fn write_configuration(directory: &Path, main: &str, http: &str) -> PathBuf {
     );
     std::fs::write(&file, text).expect("the configuration can be written");
     file
+}
+
+/// What there is of a log but for a line that is being written.
+pub(crate) fn whole_lines(mut log: String) -> String {
+    log.truncate(log.rfind('\n').map_or(0, |end| end + 1));
+    log
 }
 
 fn read(path: &Path) -> String {

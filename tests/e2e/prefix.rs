@@ -12,7 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User};
 use tempfile::TempDir;
 
-use crate::front::{BINARY, PATIENCE, eventually};
+use crate::front::{BINARY, PATIENCE, eventually, whole_lines};
 
 /// A server that only says that it is there.
 pub(crate) const HELLO: &str = "server { listen 127.0.0.1:0; location / { return 200 hello; } }";
@@ -72,7 +72,7 @@ impl Prefix {
     }
 
     pub(crate) fn error_log(&self) -> String {
-        self.read("logs/error.log")
+        whole_lines(self.read("logs/error.log"))
     }
 
     /// The files in it and in its `logs`, sorted.

@@ -100,16 +100,18 @@ fn a_front_that_closes_between_the_legs() {
 fn a_wrong_password() {
     let origin = origin("A", BOTH);
     let front = front(&[origin.addr()], "");
-    for user in ["EXAMPLE\\alice", "EXAMPLE\\nobody", "OTHER\\alice"] {
-        let before = front.error_log().matches("login failed: ").count();
+    for (before, user) in ["EXAMPLE\\alice", "EXAMPLE\\nobody", "OTHER\\alice"]
+        .into_iter()
+        .enumerate()
+    {
         let probe = Probe::new(&front.url("/")).user(user, "mistyped");
         let probed = probe.finds(&[REFUSED]);
         for other in ["do not arrive", "Extended Protection", "--behind"] {
             assert!(!probed.text.contains(other), "{}", probed.text);
         }
         // One try, so that a probe locks nobody out.
-        let failed = front.error_log().matches("login failed: ").count();
-        assert_eq!(failed - before, 1);
+        let log = front.error_log_with("login failed: ", before + 1);
+        assert_eq!(log.matches("login failed: ").count(), before + 1, "{log}");
     }
 }
 
@@ -120,11 +122,13 @@ fn another_certificate_than_the_server_s() {
     let ca = pki.path("inside.pem");
     for policy in ["accept", "require"] {
         let origin = binding::Origin::start_that(&pki, "mail", policy);
-        let front = Front::start(&binding::configuration(&pki, "inside", origin.addr, ""));
-        let probe = || {
+        let http = binding::configuration(&pki, "inside", origin.addr, "");
+        let front = Front::start(&http);
+        let to = |front: &Front| {
             let url = format!("https://{}/", front.addr(0));
             Probe::new(&url).trusting(&ca)
         };
+        let probe = || to(&front);
         let behind = format!("https://{}", origin.addr);
         let told = probe().alice().run();
         match policy {
@@ -134,23 +138,21 @@ fn another_certificate_than_the_server_s() {
         assert!(told.text.contains("Extended Protection"), "{}", told.text);
         probe().alice().behind(&behind).finds(&["channel binding mismatch: only a login that is bound to the certificate of the server behind (CN="]);
         // It is the password, and two tries find that out.
-        let failed = || {
-            let log = front.error_log();
-            log.matches("login failed: scheme ntlm, ntlm messages 1 3")
-                .count()
+        let front = Front::start(&http);
+        let probe = || to(&front).user("EXAMPLE\\alice", "mistyped");
+        let failed = |number| {
+            let line = "login failed: scheme ntlm, ntlm messages 1 3";
+            front.error_log_with(line, number).matches(line).count()
         };
-        let before = failed();
-        let wrong = probe().user("EXAMPLE\\alice", "mistyped");
-        let probed = wrong.behind(&behind).finds(&[REFUSED]);
+        let probed = probe().behind(&behind).finds(&[REFUSED]);
         assert!(
             !probed.text.contains("Extended Protection"),
             "{}",
             probed.text
         );
-        assert_eq!(failed() - before, 1, "and one at the server itself");
-        let before = failed();
-        probe().user("EXAMPLE\\alice", "mistyped").finds(&[REFUSED]);
-        assert_eq!(failed() - before, 2);
+        assert_eq!(failed(1), 1, "and one at the server itself");
+        probe().finds(&[REFUSED]);
+        assert_eq!(failed(3), 3);
     }
 }
 
