@@ -229,6 +229,9 @@ fn logs_are_reopened_during_a_graceful_stop() {
     std::fs::rename(&log, log.with_extension("1")).unwrap();
     front.signal(Signal::SIGUSR1);
     eventually("the new file", || log.exists().then_some(()));
+    // When it hears of the next one it has done what the first one asked for.
+    front.signal(Signal::SIGUSR1);
+    front.error_log_with("reopening logs", 2);
     held.answer();
     client.read_until("done").unwrap();
     front.wait();
