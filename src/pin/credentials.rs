@@ -81,7 +81,8 @@ const OF_ONE_REQUEST: [&[u8]; 6] = [
 ];
 
 /// Whether the value of a `WWW-Authenticate` field asks for the next leg of a login: it names one of the schemes with a
-/// token. Without one it only offers the scheme, which after a leg of a login means that the login failed.
+/// token. Without one it only offers the scheme, which after a leg of a login means that the login failed, as does a token
+/// that says so.
 pub fn challenges(value: &[u8]) -> bool {
     value.split(|&byte| byte == b',').any(|member| {
         let member = skip_blanks(member);
@@ -91,10 +92,16 @@ pub fn challenges(value: &[u8]) -> bool {
                 .is_some_and(|(name, token)| {
                     name.eq_ignore_ascii_case(word)
                         && token.first().is_some_and(|byte| is_blank(*byte))
-                        && !skip_blanks(token).is_empty()
+                        && goes_on(skip_blanks(token))
                 })
         })
     })
+}
+
+/// Whether a server's token, which is not there if it is empty, leaves a login open.
+fn goes_on(token: &[u8]) -> bool {
+    let mut peek = [0; PEEK_BYTES];
+    !token.is_empty() && !token::is_reject(token::decode_base64(token, &mut peek))
 }
 
 const SCHEMES: [(&[u8], Scheme); 4] = [
@@ -170,6 +177,10 @@ mod tests {
             ("ntlm\tTlRMTVNTUAAC", true),
             ("Negotiate oYIB", true),
             ("Negotiate oYIB=", true),
+            ("Negotiate oQcwBaADCgEB", true),
+            ("Negotiate oQcwBaADCgEC", false),
+            ("Negotiate oQcwBaADCgEC, NTLM", false),
+            ("Negotiate oQcwBaADCgEC, NTLM TlRM", true),
             ("Basic realm=\"a\", NTLM TlRM", true),
             ("NTLM, Negotiate oYIB", true),
             ("NTLM", false),

@@ -10,15 +10,20 @@ const SPNEGO_OID: &[u8] = b"\x2b\x06\x01\x05\x05\x02";
 mod tag {
     pub(super) const OCTET_STRING: u8 = 0x04;
     pub(super) const OID: u8 = 0x06;
+    pub(super) const ENUMERATED: u8 = 0x0a;
     pub(super) const SEQUENCE: u8 = 0x30;
     pub(super) const INITIAL_CONTEXT_TOKEN: u8 = 0x60;
     pub(super) const NEG_TOKEN_INIT: u8 = 0xa0;
     pub(super) const NEG_TOKEN_RESP: u8 = 0xa1;
     pub(super) const MECH_TYPES: u8 = 0xa0;
+    pub(super) const NEG_STATE: u8 = 0xa0;
     pub(super) const SUPPORTED_MECH: u8 = 0xa1;
     /// `mechToken` of NegTokenInit, `responseToken` of NegTokenResp.
     pub(super) const INNER_TOKEN: u8 = 0xa2;
 }
+
+/// The negState by which whoever accepts ends the negotiation (RFC 4178 section 4.2.2).
+const REJECT: &[u8] = &[2];
 
 /// The types of NTLM messages (MS-NLMP section 2.2.1).
 pub(super) mod message {
@@ -80,6 +85,17 @@ pub(super) fn ntlm_in(start: &[u8]) -> Ntlm<'_> {
         return Ntlm::Message(start);
     }
     in_gss(start).unwrap_or(Ntlm::Absent)
+}
+
+/// Whether the token that begins with `start` says that the negotiation has failed.
+pub(super) fn is_reject(mut start: &[u8]) -> bool {
+    let mut state = || {
+        let mut content = element_of(tag::NEG_TOKEN_RESP, &mut start)?;
+        let mut fields = element_of(tag::SEQUENCE, &mut content)?;
+        let mut state = element_of(tag::NEG_STATE, &mut fields)?;
+        element_of(tag::ENUMERATED, &mut state)
+    };
+    state() == Some(REJECT)
 }
 
 fn in_gss(start: &[u8]) -> Option<Ntlm<'_>> {
@@ -315,6 +331,29 @@ mod tests {
     }
 
     #[test]
+    fn a_reject_says_so_in_its_state() {
+        let state = |value: &[u8]| der(0xa0, &[&der(0x0a, &[value])]);
+        let mech = der(0xa1, &[&der(0x06, &[NTLM_OID])]);
+        let token = der(0xa2, &[&der(0x04, &[TYPE_1])]);
+        for (token, expected) in [
+            (resp(&[&state(&[2])]), true),
+            (resp(&[&state(&[2]), &mech]), true),
+            (resp(&[&state(&[1]), &mech, &token]), false),
+            (resp(&[&state(&[3]), &mech]), false),
+            (resp(&[&state(&[0])]), false),
+            (resp(&[&state(&[])]), false),
+            (resp(&[&state(&[2, 2])]), false),
+            (resp(&[&mech]), false),
+            (resp(&[]), false),
+            (init(&[NTLM_OID], None), false),
+            (TYPE_1.to_vec(), false),
+            (Vec::new(), false),
+        ] {
+            assert_eq!(is_reject(&token), expected, "{token:x?}");
+        }
+    }
+
+    #[test]
     fn every_cut_and_every_changed_byte_is_survived() {
         let token = gss(SPNEGO_OID, &init(&[KRB5_OID, NTLM_OID], Some(TYPE_1)));
         for end in 0..token.len() {
@@ -336,6 +375,7 @@ mod tests {
         #[test]
         fn hostile_tokens_are_survived(token in prop::collection::vec(any::<u8>(), 0..400)) {
             ntlm_in(&token).message_type();
+            is_reject(&token);
         }
     }
 }

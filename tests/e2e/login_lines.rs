@@ -157,6 +157,11 @@ fn what_is_no_answer_to_a_login_is_no_verdict() {
     for (nth, (answer, end)) in [
         ("200 OK", "aborted"),
         ("401 Unauthorized", "failed"),
+        // A token that ends the negotiation: NegTokenResp with negState reject.
+        (
+            "401 Unauthorized\r\nWWW-Authenticate: Negotiate oQcwBaADCgEC",
+            "failed",
+        ),
         ("400 Bad Request", "aborted"),
         ("503 Service Unavailable", "aborted"),
     ]
@@ -185,7 +190,7 @@ fn what_is_no_answer_to_a_login_is_no_verdict() {
     ));
     server.accept().head();
     assert_eq!(client.answer().status(), 502);
-    let line = lines_of(5, || front.error_log()).pop().unwrap();
+    let line = lines_of(6, || front.error_log()).pop().unwrap();
     assert!(
         line.starts_with("login aborted: ") && line.contains(", upstream_closed, "),
         "{line}"
