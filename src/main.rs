@@ -144,9 +144,14 @@ fn test(options: &Options, dump: bool) -> ExitCode {
 fn signal(options: &Options, control: process::Control) -> ExitCode {
     let config = match config::load(&sources(options), &System, &System) {
         Ok(config) => config,
-        Err(error) => return failure(&error, &before_configuration(options)),
+        Err(error) => {
+            let mut logs = before_configuration(options).to_vec();
+            // One that root makes here is nothing that the process could write to.
+            logs.retain(|log| matches!(&log.target, LogTarget::File(path) if path.exists()));
+            return failure(&error, &logs);
+        }
     };
-    let log = ErrorLog::open(&config.main.error_logs, &mut LogFiles::default()).unwrap_or_default();
+    let log = control::signaller_log(&config);
     match process::send_signal(control, &config.main.pid, &log) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -144,7 +144,8 @@ fn become_nobody(dir: &Path) {
     assert_eq!((getuid(), getgid()), identity);
     assert_eq!(nix::unistd::getgroups(), Ok(vec![nobody.gid()]));
     assert!(Identity::resolve("root", None).unwrap().assume().is_err());
-    assert_eq!(files.reopen_all(), []);
+    let (done, _) = tokio::sync::mpsc::unbounded_channel();
+    assert_eq!(files.reopen_all(&done), []);
     ErrorLog::new(vec![(log, Level::Debug)]).note(Level::Info, format_args!("reopened"));
     for open in files.all() {
         let failed = open.upgrade().map(|log| log.failed_writes());

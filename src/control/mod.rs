@@ -9,6 +9,7 @@ mod watchdog;
 mod workers;
 mod zones;
 
+use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::process::Child;
@@ -16,7 +17,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc::unbounded_channel;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
@@ -27,7 +28,7 @@ use crate::observe::cause::Cause;
 use crate::observe::error_log::ErrorLog;
 use crate::observe::figures::{Certificate, Figures};
 use crate::observe::files::LogFiles;
-use crate::observe::outlet;
+use crate::observe::{Done, outlet};
 use crate::process::{
     Io, PidFile, Ready, allowed_cores, check_ring, core_count, daemonize, notify, raise_nofile,
     redirect_stderr,
@@ -50,7 +51,7 @@ const RENEWAL_INTERVAL: Duration = Duration::from_secs(1);
 /// How often it is looked whether logs cannot be written.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long workers may take to hand over the lines that belong into the files that were moved away.
+/// How long workers may take to hand over the lines that belong into the files that were moved away, and writers to write them.
 const HAND_OVER_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long logs may take to be written at the end. Those that nobody reads take a second of it.
@@ -113,6 +114,14 @@ pub fn serve(config: Config, source: Source, io: Io) -> Result<(), StartError> {
             ..error
         }),
     }
+}
+
+/// The logs for what `-s` has to say, which the process that it is about can go on to write.
+pub fn signaller_log(config: &Config) -> ErrorLog {
+    let mut logs = LogFiles::default();
+    let log = ErrorLog::open(&config.main.error_logs, &mut logs).unwrap_or_default();
+    rights::give_logs(config, &logs);
+    log
 }
 
 /// Opens what `-t` can open without disturbing a front that runs: an address that is in use may be in use by that one.
@@ -296,7 +305,9 @@ impl Control {
             self.main_log.note(Level::Notice, format_args!("exit"));
         }
         drop(outlets);
-        self.logs.finish(LOG_PATIENCE);
+        for trouble in self.logs.finish(LOG_PATIENCE) {
+            self.main_log.note(Level::Alert, format_args!("{trouble}"));
+        }
         result
     }
 
@@ -333,6 +344,8 @@ impl Control {
                     self.tell_manager(notify::reloading());
                     let problem = match self.reload().await {
                         Ok(()) => {
+                            // As nginx, which opens all its files with the configuration.
+                            self.reopen_logs().await;
                             self.main_log.note(Level::Notice, format_args!("reconfigured"));
                             compare_at = Instant::now();
                             None
@@ -342,7 +355,6 @@ impl Control {
                             Some(error.to_string())
                         }
                     };
-                    self.logs.close_unused();
                     let status = self.status(problem.as_deref());
                     self.workers.figures().reloaded(problem);
                     show(self.workers.figures(), &self.deployment, &self.logs);
@@ -351,7 +363,7 @@ impl Control {
                 _ = signals.usr1.recv() => self.reopen().await,
                 _ = signals.usr2.recv() => self.upgrade(),
                 _ = signals.child.recv() => self.reap(),
-                _ = reports.tick() => self.report_logs(),
+                _ = reports.tick() => self.look_after_logs(),
                 _ = renewals.tick(), if has_certificates => if self.renew_certificates() {
                     compare_at = Instant::now();
                 },
@@ -436,7 +448,9 @@ impl Control {
             Owner::Predecessor(pid) if self.owner.is_there() => notify::main_process(pid),
             // It has said that it is the one when it was ready.
             _ if self.successor.is_some() => Ok(()),
-            _ => notify::stopping(patience.map(|patience| patience + 2 * STOP_PATIENCE)),
+            _ => notify::stopping(
+                patience.map(|patience| patience + 2 * STOP_PATIENCE + LOG_PATIENCE),
+            ),
         });
     }
 
@@ -499,11 +513,9 @@ impl Control {
         self.share_addresses();
         let new = self.addresses.commit(opened);
         note_addresses(&new, &main_log);
+        self.logs.keep(&deployment.config);
         self.workers
             .tell(|| Command::Deploy(Arc::clone(&deployment), new.clone()));
-        if self.daemon {
-            send_stderr_to(&deployment, &mut self.logs, &main_log);
-        }
         self.main_log = main_log;
         self.deployment = deployment;
         Ok(())
@@ -512,12 +524,18 @@ impl Control {
     /// Opens the logs again, because somebody has moved the files away.
     async fn reopen(&mut self) {
         self.received("10 (SIGUSR1) received, reopening logs");
-        // They drop the sender when they have, or if they are no more.
-        let (done, mut all_done) = unbounded_channel();
+        self.reopen_logs().await;
+    }
+
+    async fn reopen_logs(&mut self) {
+        outlet::flush();
+        let (done, handed_over) = unbounded_channel();
         self.workers.tell(|| Command::HandLogsOver(done.clone()));
-        drop(done);
-        let _ = tokio::time::timeout(HAND_OVER_PATIENCE, all_done.recv()).await;
-        for error in self.logs.reopen_all() {
+        all(done, handed_over).await;
+        let (done, taken_over) = unbounded_channel();
+        let errors = self.logs.reopen_all(&done);
+        all(done, taken_over).await;
+        for error in errors {
             self.main_log.note(Level::Emerg, format_args!("{error}"));
         }
         if self.daemon {
@@ -567,15 +585,18 @@ impl Control {
                 _ = signals.int.recv() => break,
                 // A drain can take hours, and logs are rotated meanwhile.
                 _ = signals.usr1.recv() => self.reopen().await,
-                _ = reports.tick() => self.report_logs(),
+                _ = reports.tick() => self.look_after_logs(),
             }
         }
         self.stop().await;
     }
 
-    /// Says which logs cannot be written.
-    fn report_logs(&mut self) {
-        for trouble in self.logs.troubles(Instant::now()) {
+    /// Says which logs cannot be written, and closes those that are not named any more.
+    fn look_after_logs(&mut self) {
+        let now = Instant::now();
+        outlet::sweep(now);
+        self.logs.close_unused();
+        for trouble in self.logs.troubles(now) {
             self.main_log.note(Level::Alert, format_args!("{trouble}"));
         }
     }
@@ -671,6 +692,12 @@ fn note_addresses(bound: &[(u64, Arc<Bound>)], log: &ErrorLog) {
     }
 }
 
+/// Waits until all who were asked have done what they were asked for, or are no more, but not for ever.
+async fn all(asked: Done, mut done: UnboundedReceiver<Infallible>) {
+    drop(asked);
+    let _ = tokio::time::timeout(HAND_OVER_PATIENCE, done.recv()).await;
+}
+
 /// The end of a task, if there is one.
 async fn of<T>(task: &mut Option<JoinHandle<T>>) -> Option<Result<T, tokio::task::JoinError>> {
     match task {
@@ -679,13 +706,22 @@ async fn of<T>(task: &mut Option<JoinHandle<T>>) -> Option<Result<T, tokio::task
     }
 }
 
-/// Makes the standard error of a daemon end in its first error log, as nginx does, so that nobody's terminal or pipe is held.
+/// Makes the standard error of a daemon end in its first error log that is a file, as nginx does, so that nobody's terminal or pipe is
+/// held.
 fn send_stderr_to(deployment: &Deployment, logs: &mut LogFiles, log: &ErrorLog) {
-    let Some(first) = deployment.config.main.error_logs.first() else {
+    let mut targets = deployment
+        .config
+        .main
+        .error_logs
+        .iter()
+        .map(|log| &log.target);
+    let first = targets.find(|target| !matches!(target, LogTarget::Syslog(_)));
+    // Where that is the standard error itself, it was asked for.
+    let Some(first @ LogTarget::File(_)) = first else {
         return;
     };
     let redirected = logs
-        .open(&first.target)
+        .open(first)
         .map_err(|error| error.to_string())
         .and_then(|file| file.descriptor().map_err(|error| error.to_string()))
         .and_then(|descriptor| redirect_stderr(descriptor).map_err(|error| error.to_string()));

@@ -59,6 +59,17 @@ pub(super) fn check(config: &Config, logs: &LogFiles) -> Result<(), StartError> 
     })
 }
 
+/// Gives logs that root has opened, and perhaps made, to the user who is to write them.
+pub(super) fn give_logs(config: &Config, logs: &LogFiles) {
+    if let Some((name, group)) = &config.main.user
+        && geteuid().is_root()
+        && let Ok(identity) = Identity::resolve(name, group.as_deref())
+    {
+        // What cannot be given away is said by the process that is to write it.
+        let _ = logs.change_owner(identity.uid());
+    }
+}
+
 /// Becomes a user who can write the logs, and warns of keys that root alone may read: from now on they are read as that user.
 fn assume(
     identity: &Identity,

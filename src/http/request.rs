@@ -413,7 +413,7 @@ pub fn shown_line(bytes: &[u8]) -> &[u8] {
     let is_target = target.is_some_and(|word| {
         // The target of CONNECT is a host and a port, which a token has nothing of.
         word == b"*"
-            || method == Some(b"CONNECT") && word.contains(&b':')
+            || method == Some(b"CONNECT") && word.contains(&b':') && !word.contains(&b'@')
             || [&b"/"[..], b"http://", b"https://"]
                 .iter()
                 .any(|&start| word.starts_with(start))

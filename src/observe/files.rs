@@ -1,5 +1,6 @@
 //! Every log that is open.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::io;
 use std::os::fd::AsFd;
@@ -11,10 +12,11 @@ use std::time::{Duration, Instant};
 
 use nix::unistd::{Uid, fchown};
 
+use crate::config::Config;
 use crate::config::model::LogTarget;
 
 use super::cause::Cause;
-use super::log::{Log, Message};
+use super::log::{Done, Log, Message};
 use super::sink::Sink;
 use super::writer::Writer;
 
@@ -76,8 +78,9 @@ impl LogFiles {
     /// thread has outlets.
     ///
     /// # Errors
-    /// There are no threads left.
+    /// There are no threads left. Logs without a writer are forgotten then.
     pub fn start_writers(&mut self) -> io::Result<()> {
+        let mut started = Ok(());
         for entry in &mut self.logs {
             let Some(inbox) = entry.inbox.take() else {
                 continue;
@@ -86,38 +89,60 @@ impl LogFiles {
             let thread = thread::Builder::new()
                 .name("log".to_owned())
                 .stack_size(STACK_BYTES)
-                .spawn(|| writer.run())?;
-            entry.log.written_by(thread.thread().clone());
-            entry.writer = Some(thread);
-        }
-        Ok(())
-    }
-
-    /// Opens every file anew by its name, for those who moved it away (USR1). What was handed over before ends in the old
-    /// file. Where opening fails the old file stays in use.
-    pub fn reopen_all(&mut self) -> Vec<OpenError> {
-        let reopen = |entry: &Entry| match open_target(&entry.target) {
-            Ok(sink) => {
-                entry.log.reopened(sink);
-                None
+                .spawn(|| writer.run());
+            match thread {
+                Ok(thread) => {
+                    entry.log.written_by(thread.thread().clone());
+                    entry.writer = Some(thread);
+                }
+                Err(error) => started = Err(error),
             }
-            Err(error) => Some(error),
-        };
-        self.logs.iter().filter_map(reopen).collect()
+        }
+        self.logs.retain(|entry| entry.writer.is_some());
+        started
     }
 
-    /// Closes the logs that nobody holds any more, once their lines are written. For after a reload.
+    /// Opens anew by its name what the configuration names and somebody has moved away. What was handed over before ends in the old
+    /// file, and what is handed over when nobody has `done` any more ends in the new one. Where opening fails the old file stays
+    /// in use.
+    pub fn reopen_all(&mut self, done: &Done) -> Vec<OpenError> {
+        let named = self.logs.iter().filter(|entry| entry.log.is_named());
+        named.filter_map(|entry| entry.reopen(done).err()).collect()
+    }
+
+    /// Notes which logs the configuration names that is in force now. The others are closed when nobody holds them any more.
+    pub fn keep(&mut self, config: &Config) {
+        let locations = &config.http.locations;
+        let errors = locations.iter().flat_map(|location| &location.error_logs);
+        let errors = errors.chain(&config.main.error_logs);
+        let accesses = locations.iter().flat_map(|location| &location.access_logs);
+        let named: HashSet<&LogTarget> = errors
+            .map(|log| &log.target)
+            .chain(accesses.map(|log| &log.target))
+            .collect();
+        for entry in &self.logs {
+            entry.log.be_named(named.contains(&entry.target));
+        }
+    }
+
+    /// Closes the logs that nobody holds any more, once their lines are written.
     pub fn close_unused(&mut self) {
         self.logs.retain(|entry| Arc::strong_count(&entry.log) > 1);
     }
 
-    /// Ends the writers when all lines are written, or `patience` is over. For when no thread has outlets any more.
-    pub fn finish(&mut self, patience: Duration) {
+    /// Ends the writers when all lines are written, or `patience` is over, and says what is to be said of logs that could not be
+    /// written. For when no thread has outlets any more.
+    pub fn finish(&mut self, patience: Duration) -> Vec<String> {
         let deadline = Instant::now() + patience;
         self.logs.iter().for_each(|entry| entry.log.end());
         let writers = self.logs.iter().filter_map(|entry| entry.writer.as_ref());
         while writers.clone().any(|writer| !writer.is_finished()) && Instant::now() < deadline {
             thread::sleep(END_PAUSE);
+        }
+        // Who writes to a log that holds its writer up waits with it.
+        match writers.clone().all(JoinHandle::is_finished) {
+            true => self.troubles(Instant::now() + REPORT_INTERVAL),
+            false => Vec::new(),
         }
     }
 
@@ -159,6 +184,25 @@ impl LogFiles {
             .iter()
             .map(|entry| Arc::downgrade(&entry.log))
             .collect()
+    }
+}
+
+impl Entry {
+    fn reopen(&self, done: &Done) -> Result<(), OpenError> {
+        let present = self.log.sink();
+        match &self.target {
+            // It has no name, and a daemon's ends in another log.
+            LogTarget::Stderr => return Ok(()),
+            LogTarget::File(path) if present.is_called(path) => return Ok(()),
+            LogTarget::File(_) | LogTarget::Syslog(_) => {}
+        }
+        match open_target(&self.target) {
+            Ok(sink) => self.log.reopened(sink, done.clone()),
+            // A container's output, which another user has opened, and nobody moves away.
+            Err(_) if !present.keeps_lines() => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
     }
 }
 
@@ -236,6 +280,7 @@ mod tests {
     use super::*;
     use std::fs;
     use std::path::Path;
+    use tokio::sync::mpsc::unbounded_channel;
 
     fn target(path: &Path) -> LogTarget {
         LogTarget::File(path.to_owned())
@@ -306,7 +351,7 @@ mod tests {
         let mut files = LogFiles::default();
         let log = files.open(&target(&logs.join("log"))).unwrap();
         fs::rename(&logs, &moved).unwrap();
-        assert_eq!(files.reopen_all().len(), 1);
+        assert_eq!(files.reopen_all(&unbounded_channel().0).len(), 1);
         log.write(b"line\n");
         assert_eq!(fs::read_to_string(moved.join("log")).unwrap(), "line\n");
     }

@@ -1,16 +1,18 @@
 //! One open log, as those who write lines know it.
 
+use std::convert::Infallible;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering, fence};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, OnceLock};
-use std::thread::Thread;
+use std::thread::{self, Thread, ThreadId};
 
 use arc_swap::ArcSwap;
 use nix::errno::Errno;
 use rtrb::Consumer;
+use tokio::sync::mpsc::UnboundedSender;
 
 use crate::config::model::{Level, LogTarget};
 
@@ -29,16 +31,21 @@ pub struct Log {
     /// What was opened last. The writer takes it over when everything that came before is written.
     sink: ArcSwap<Sink>,
     books: Arc<Books>,
+    /// The configuration in force names it.
+    named: AtomicBool,
     inbox: Sender<Message>,
     writer: OnceLock<Thread>,
 }
 
+/// Dropped by whoever was asked for something when it is done, for those who wait for the last of them.
+pub type Done = UnboundedSender<Infallible>;
+
 /// What a writer is told.
 pub(super) enum Message {
-    /// One more ring to write out, until its producer is gone.
-    Ring(Consumer<u8>),
-    /// What is to come goes there.
-    Reopened(Arc<Sink>),
+    /// One more ring to write out, until its producer is gone; the last one that this thread fills.
+    Ring(ThreadId, Consumer<u8>),
+    /// What is to come goes there, once this is dropped.
+    Reopened(Arc<Sink>, Done),
     /// Write what is there, and end.
     End,
 }
@@ -90,6 +97,7 @@ impl Log {
             },
             sink: ArcSwap::new(Arc::new(sink)),
             books: Arc::default(),
+            named: AtomicBool::new(true),
             inbox,
             writer: OnceLock::new(),
         };
@@ -129,9 +137,18 @@ impl Log {
         self.books.prompt.store(true, Ordering::Relaxed);
     }
 
-    /// Has the writer look after one more ring.
+    /// Notes whether the configuration in force names it.
+    pub(super) fn be_named(&self, named: bool) {
+        self.named.store(named, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_named(&self) -> bool {
+        self.named.load(Ordering::Relaxed)
+    }
+
+    /// Has the writer look after one more ring, which this thread fills instead of those before.
     pub(super) fn attach(&self, ring: Consumer<u8>) {
-        self.tell(Message::Ring(ring));
+        self.tell(Message::Ring(thread::current().id(), ring));
     }
 
     /// Wakes the writer if it waits for lines. To be called after they were put into a ring.
@@ -146,11 +163,11 @@ impl Log {
         }
     }
 
-    /// Has what is logged from now on go to what was opened anew.
-    pub(super) fn reopened(&self, sink: Sink) {
+    /// Has what is logged go to what was opened anew, from the end of `done` on.
+    pub(super) fn reopened(&self, sink: Sink, done: Done) {
         let sink = Arc::new(sink);
         self.sink.store(Arc::clone(&sink));
-        self.tell(Message::Reopened(sink));
+        self.tell(Message::Reopened(sink, done));
     }
 
     /// Has the writer write what is there, and end.
@@ -222,10 +239,12 @@ impl Log {
 
     /// The present file, if it is one.
     pub(super) fn with_file<R>(&self, with: impl FnOnce(&File) -> R) -> Option<R> {
-        match &**self.sink.load() {
-            Sink::File(file) => Some(with(file)),
-            Sink::Syslog(_) => None,
-        }
+        self.sink.load().file().map(with)
+    }
+
+    /// What was opened last.
+    pub(super) fn sink(&self) -> Arc<Sink> {
+        self.sink.load_full()
     }
 }
 

@@ -24,7 +24,7 @@ mod syslog;
 pub mod time;
 mod writer;
 
-pub use log::Log;
+pub use log::{Done, Log};
 
 #[cfg(test)]
 mod tests;

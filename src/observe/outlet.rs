@@ -5,7 +5,7 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rtrb::{Producer, RingBuffer};
 
@@ -18,6 +18,9 @@ const RING_BYTES_MIN: usize = 64 << 10;
 const RING_GROWTH: usize = 4;
 /// ... up to this: 50,000 lines, or two buffers where those are larger.
 const RING_BYTES_MAX: usize = 4 << 20;
+
+/// How long a thread keeps its way to a log that it has nothing for.
+const KEPT_UNUSED: Duration = Duration::from_secs(3);
 
 /// Room for a line that is kept for the next one.
 const KEPT_BYTES: usize = 16 << 10;
@@ -43,6 +46,9 @@ struct Outlet {
     since: Option<Instant>,
     buffering: Option<Buffering>,
     ring: Option<Producer<u8>>,
+    /// A line came since the last look, which was then, or before it.
+    used: bool,
+    used_at: Instant,
 }
 
 /// This thread has outlets as long as this lives. What is in them then is handed over.
@@ -91,34 +97,22 @@ pub fn append(
 
 /// Hands over all lines of this thread that wait.
 pub fn flush() {
-    each(Outlet::flush);
-}
-
-/// Hands over those that have waited for as long as `flush=` says.
-pub fn flush_due(now: Instant) {
-    each(|outlet| {
-        let flush = outlet.buffering.and_then(|buffering| buffering.flush);
-        if let (Some(since), Some(flush)) = (outlet.since, flush)
-            && now.saturating_duration_since(since) >= flush
-        {
-            outlet.flush();
+    OUTLETS.with_borrow_mut(|outlets| {
+        if let Some(outlets) = outlets {
+            outlets.outlets.iter_mut().for_each(Outlet::flush);
         }
     });
 }
 
-/// Hands over all lines, and lets the logs go, so that those which a new configuration does not name are closed.
-pub fn release() {
+/// Hands over those that have waited for as long as `flush=` says, and lets go of logs that this thread has had nothing for
+/// in a while, so that those which the configuration does not name any more are closed.
+pub fn sweep(now: Instant) {
     OUTLETS.with_borrow_mut(|outlets| {
         if let Some(outlets) = outlets {
-            outlets.outlets.clear();
-        }
-    });
-}
-
-fn each(handle: impl Fn(&mut Outlet)) {
-    OUTLETS.with_borrow_mut(|outlets| {
-        if let Some(outlets) = outlets {
-            outlets.outlets.iter_mut().for_each(handle);
+            outlets.outlets.retain_mut(|outlet| {
+                outlet.flush_due(now);
+                !outlet.is_unused(now)
+            });
         }
     });
 }
@@ -138,7 +132,10 @@ impl Outlets {
             self.outlets.len() - 1
         });
         let outlet = &mut self.outlets[index];
+        // Whoever still serves by the configuration before has no time to wait with.
+        let buffering = buffering.filter(|_| log.is_named());
         outlet.buffering = buffering;
+        outlet.used = true;
         match buffering {
             Some(buffering) => outlet.append_waiting(buffering, level, text),
             None => {
@@ -163,7 +160,29 @@ impl Outlet {
             since: None,
             buffering: None,
             ring: None,
+            used: true,
+            used_at: Instant::now(),
         }
+    }
+
+    fn flush_due(&mut self, now: Instant) {
+        let flush = self.buffering.and_then(|buffering| buffering.flush);
+        if let (Some(since), Some(flush)) = (self.since, flush)
+            && now.saturating_duration_since(since) >= flush
+        {
+            self.flush();
+        }
+    }
+
+    /// Whether there was nothing for the log for a while. Not as long as anything is on its way to it: what waits in a ring that
+    /// nobody fills any more would not count for the most that may.
+    fn is_unused(&mut self, now: Instant) -> bool {
+        let is_empty = |ring: &Producer<u8>| ring.slots() == ring.buffer().capacity();
+        let is_idle = self.waiting.is_empty() && self.ring.as_ref().is_none_or(is_empty);
+        if std::mem::take(&mut self.used) || !is_idle {
+            self.used_at = now;
+        }
+        now.saturating_duration_since(self.used_at) >= KEPT_UNUSED
     }
 
     /// Adds a line to those that wait. As in nginx, they go when one more does not fit, and a line that would not fit by

@@ -1,14 +1,16 @@
 //! The thread that writes a log out, so that nobody else waits for a disk, a pipe's reader or a syslog server.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, IoSlice, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 use std::sync::mpsc::Receiver;
-use std::thread;
+use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
+use memchr::{memchr, memrchr};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rtrb::Consumer;
 
@@ -30,8 +32,11 @@ const RETRY: Duration = Duration::from_secs(1);
 /// How long it waits for room before it looks what it was told meanwhile.
 const ROOM_PATIENCE_MS: u8 = 100;
 
-/// How long it waits for room once it has been told to end, from the last bytes on that there was room for.
+/// How long it goes on trying once it has been told to end, from the last bytes on that it could write.
 const END_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long after a failure it tries again then.
+const END_RETRY: Duration = Duration::from_millis(50);
 
 /// One log's writer.
 pub(super) struct Writer {
@@ -40,12 +45,19 @@ pub(super) struct Writer {
     sink: Arc<Sink>,
     /// Of a syslog server: the connection, once there is one.
     socket: Option<Socket>,
-    /// In the order in which they were made. Of one thread, only the last may still be filled.
-    rings: Vec<Consumer<u8>>,
-    /// The last write ended within a line, and the rest of it is at the beginning of the first ring.
+    /// In turn.
+    sources: Vec<Source>,
+    /// The last write ended within a line, and the rest of it is at the beginning of the first source.
     torn: bool,
     /// Bytes taken out of rings; wraps around.
     taken: usize,
+}
+
+/// A thread that logs.
+struct Source {
+    thread: ThreadId,
+    /// In the order in which they were made: only the last may still be filled.
+    rings: VecDeque<Consumer<u8>>,
 }
 
 /// How far a look through the rings came.
@@ -69,7 +81,7 @@ impl Writer {
             inbox,
             sink,
             socket: None,
-            rings: Vec::new(),
+            sources: Vec::new(),
             torn: false,
             taken: 0,
         }
@@ -81,8 +93,8 @@ impl Writer {
         loop {
             while let Ok(message) = self.inbox.try_recv() {
                 match message {
-                    Message::Ring(ring) => self.rings.push(ring),
-                    Message::Reopened(sink) => self.change(sink),
+                    Message::Ring(thread, ring) => self.attach(thread, ring),
+                    Message::Reopened(sink, _done) => self.change(sink),
                     Message::End => end_by = Some(Instant::now() + END_PATIENCE),
                 }
             }
@@ -92,7 +104,8 @@ impl Writer {
                 if self.taken != taken {
                     *by = Instant::now() + END_PATIENCE;
                 }
-                if drained != Drained::Full || Instant::now() >= *by {
+                let has_more = matches!(drained, Drained::Full | Drained::Failed);
+                if !has_more || Instant::now() >= *by {
                     return self.give_up();
                 }
             }
@@ -104,8 +117,22 @@ impl Writer {
                     false => PACE,
                 }),
                 Drained::Full => self.await_room(),
-                Drained::Failed => thread::park_timeout(RETRY),
+                Drained::Failed => thread::park_timeout(match end_by {
+                    Some(_) => END_RETRY,
+                    None => RETRY,
+                }),
             }
+        }
+    }
+
+    /// Looks after one more ring of a thread.
+    fn attach(&mut self, thread: ThreadId, ring: Consumer<u8>) {
+        match self.sources.iter_mut().find(|known| known.thread == thread) {
+            Some(known) => known.rings.push_back(ring),
+            None => self.sources.push(Source {
+                thread,
+                rings: VecDeque::from([ring]),
+            }),
         }
     }
 
@@ -115,7 +142,8 @@ impl Writer {
         if self.torn && !self.sink.is_same_file(&sink) {
             // The beginning of this line is in the other file.
             self.torn = false;
-            if let Some(ring) = self.rings.first_mut() {
+            let rings = self.sources.first_mut().map(|source| &mut source.rings);
+            if let Some(ring) = rings.and_then(VecDeque::front_mut) {
                 skip_line(ring);
                 self.books.note_lost(1);
             }
@@ -129,7 +157,8 @@ impl Writer {
         self.books.idle.store(true, Ordering::SeqCst);
         // See `Log::wake`.
         fence(Ordering::SeqCst);
-        if self.rings.iter().all(|ring| ring.slots() == 0) {
+        let mut rings = self.sources.iter().flat_map(|source| &source.rings);
+        if rings.all(|ring| ring.slots() == 0) {
             thread::park();
         }
         self.books.idle.store(false, Ordering::Relaxed);
@@ -142,9 +171,10 @@ impl Writer {
             let _ = poll(&mut fds, PollTimeout::from(ROOM_PATIENCE_MS));
         };
         match (&*self.sink, &self.socket) {
-            (Sink::File(file), _) => wait(file.as_fd()),
-            (_, Some(socket)) => wait(socket.as_fd()),
-            (_, None) => thread::park_timeout(PACE),
+            (Sink::File(file) | Sink::Pipe(file), _) => wait(file.as_fd()),
+            (_, Some(Socket::Unix(socket))) => wait(socket.as_fd()),
+            // What is full is a queue of the network's, which no poll waits for.
+            (_, Some(Socket::Udp(_)) | None) => thread::park_timeout(PACE),
         }
     }
 
@@ -152,39 +182,62 @@ impl Writer {
     fn drain(&mut self) -> Drained {
         let sink = Arc::clone(&self.sink);
         let mut wrote = false;
-        for index in 0..self.rings.len() {
-            let bytes = self.rings[index].slots();
-            wrote |= bytes > 0;
-            let written = match &*sink {
-                Sink::File(file) => self.write_ring(index, bytes, file),
-                Sink::Syslog(server) => self.send_ring(index, bytes, server),
-            };
+        for source in 0..self.sources.len() {
+            let written = self.write_source(source, &sink, &mut wrote);
             let Err(error) = written else { continue };
-            if self.torn {
-                // The rest of the line comes next. Rings of one thread keep their order: those before are empty.
-                self.rings[..=index].rotate_right(1);
-            }
+            // The rest of a line comes next; without one the others have their turn.
+            let next = if self.torn { source } else { source + 1 };
+            self.sources.rotate_left(next);
             if error.kind() == io::ErrorKind::WouldBlock {
                 return Drained::Full;
             }
             self.books.note_failure(&error);
             return Drained::Failed;
         }
-        let is_used = |ring: &Consumer<u8>| !ring.is_abandoned() || ring.slots() > 0;
-        self.rings.retain(is_used);
+        self.sources.retain(|source| !source.rings.is_empty());
         match wrote {
             true => Drained::All,
             false => Drained::Nothing,
         }
     }
 
-    /// Writes the next `bytes` of a ring, which are whole lines, to a file.
-    fn write_ring(&mut self, index: usize, mut bytes: usize, mut file: &File) -> io::Result<()> {
+    /// Writes what is in the rings of one thread now.
+    fn write_source(&mut self, source: usize, sink: &Sink, wrote: &mut bool) -> io::Result<()> {
+        while let Some(ring) = self.sources[source].rings.front() {
+            // Asked first: what is put there before its producer goes is seen by the second question.
+            let is_last = !ring.is_abandoned();
+            let bytes = ring.slots();
+            *wrote |= bytes > 0;
+            match sink {
+                Sink::File(file) => self.write_ring(source, bytes, file, usize::MAX)?,
+                Sink::Pipe(file) => self.write_ring(source, bytes, file, libc::PIPE_BUF)?,
+                Sink::Syslog(server) => self.send_ring(source, bytes, server)?,
+            }
+            if is_last {
+                return Ok(());
+            }
+            self.sources[source].rings.pop_front();
+        }
+        Ok(())
+    }
+
+    /// Writes the next `bytes` of a thread's first ring, which are whole lines, to a file: as many lines by one call as `most` bytes
+    /// hold, or one that is longer.
+    fn write_ring(
+        &mut self,
+        source: usize,
+        mut bytes: usize,
+        mut file: &File,
+        most: usize,
+    ) -> io::Result<()> {
         while bytes > 0 {
-            let Ok(chunk) = self.rings[index].read_chunk(bytes) else {
+            let Some(ring) = self.sources[source].rings.front_mut() else {
                 return Ok(());
             };
-            let (one, two) = chunk.as_slices();
+            let Ok(chunk) = ring.read_chunk(bytes) else {
+                return Ok(());
+            };
+            let (one, two) = whole_lines(chunk.as_slices(), most);
             match file.write_vectored(&[IoSlice::new(one), IoSlice::new(two)]) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => {
@@ -204,16 +257,18 @@ impl Writer {
         Ok(())
     }
 
-    /// Sends the next `bytes` of a ring, which are whole frames, to a syslog server.
+    /// Sends the next `bytes` of a thread's first ring, which are whole frames, to a syslog server.
     fn send_ring(
         &mut self,
-        index: usize,
+        source: usize,
         mut bytes: usize,
         server: &PeerAddress,
     ) -> io::Result<()> {
         let mut wrapped = Vec::new();
         while bytes > 0 {
-            let ring = &mut self.rings[index];
+            let Some(ring) = self.sources[source].rings.front_mut() else {
+                return Ok(());
+            };
             let frame_bytes = FRAME_BYTES + next_frame(ring);
             let Ok(chunk) = ring.read_chunk(frame_bytes) else {
                 return Ok(());
@@ -250,10 +305,11 @@ impl Writer {
 
     /// Counts what is left as lost.
     fn give_up(&mut self) {
-        for ring in &mut self.rings {
+        let rings = self.sources.iter_mut().flat_map(|source| &mut source.rings);
+        for ring in rings {
             while ring.slots() > 0 {
                 match &*self.sink {
-                    Sink::File(_) => skip_line(ring),
+                    Sink::File(_) | Sink::Pipe(_) => skip_line(ring),
                     Sink::Syslog(_) => {
                         let bytes = FRAME_BYTES + next_frame(ring);
                         ring.read_chunk(bytes)
@@ -304,6 +360,25 @@ fn next_frame(ring: &mut Consumer<u8>) -> usize {
     framed_bytes(start)
 }
 
+/// Of bytes in two pieces, which are lines: the lines that `most` bytes hold, or the first if that is longer.
+fn whole_lines<'a>((one, two): (&'a [u8], &'a [u8]), most: usize) -> (&'a [u8], &'a [u8]) {
+    if one.len() + two.len() <= most {
+        return (one, two);
+    }
+    let of_one = &one[..one.len().min(most)];
+    let of_two = &two[..two.len().min(most - of_one.len())];
+    let last = memrchr(b'\n', of_two).map(|at| one.len() + at);
+    let last = last.or_else(|| memrchr(b'\n', of_one));
+    let first = || memchr(b'\n', one).or_else(|| memchr(b'\n', two).map(|at| one.len() + at));
+    let end = last
+        .or_else(first)
+        .map_or(one.len() + two.len(), |at| at + 1);
+    match end.checked_sub(one.len()) {
+        Some(second) => (one, &two[..second]),
+        None => (&one[..end], &[]),
+    }
+}
+
 /// Takes a line out of a ring, or the rest of one.
 fn skip_line(ring: &mut Consumer<u8>) {
     let slots = ring.slots();
@@ -311,5 +386,35 @@ fn skip_line(ring: &mut Consumer<u8>) {
         let (one, two) = chunk.as_slices();
         let end = one.iter().chain(two).position(|&byte| byte == b'\n');
         chunk.commit(end.map_or(slots, |end| end + 1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_written_together_as_far_as_they_fit() {
+        let text = b"ab\ncdef\ng\n";
+        for (most, expected) in [
+            (100, "ab\ncdef\ng\n"),
+            (10, "ab\ncdef\ng\n"),
+            (9, "ab\ncdef\n"),
+            (8, "ab\ncdef\n"),
+            (7, "ab\n"),
+            (3, "ab\n"),
+            // Longer than that by itself.
+            (2, "ab\n"),
+        ] {
+            for split in 0..=text.len() {
+                let (one, two) = whole_lines(text.split_at(split), most);
+                assert_eq!([one, two].concat(), expected.as_bytes(), "{most} {split}");
+                assert!(text[..split].starts_with(one) && text[split..].starts_with(two));
+            }
+        }
+        assert_eq!(
+            whole_lines((b"torn", b"off"), 3),
+            (&b"torn"[..], &b"off"[..])
+        );
     }
 }

@@ -62,7 +62,7 @@ impl Forward<'_> {
             self.client.log(
                 Level::Error,
                 request,
-                format_args!("invalid URL prefix in \"{}\"", Escaped(&url)),
+                format_args!("invalid URL prefix in \"{}\"", Escaped(without_user(&url))),
             );
             return Err(Finished::Answer(500));
         };
@@ -72,10 +72,11 @@ impl Forward<'_> {
             .ok()
             .and_then(|name| self.client.worker.group_named(self.client.settings, name));
         let Some(group) = found else {
+            let name = Escaped(without_user(name));
             self.client.log(
                 Level::Error,
                 request,
-                format_args!("no resolver defined to resolve {}", Escaped(name)),
+                format_args!("no resolver defined to resolve {name}"),
             );
             return Err(Finished::Answer(502));
         };
@@ -86,4 +87,9 @@ impl Forward<'_> {
         };
         Ok((group, replaced))
     }
+}
+
+/// A URL, or its authority, without the user and the password that may stand in it.
+fn without_user(url: &[u8]) -> &[u8] {
+    url.rsplit(|&byte| byte == b'@').next().unwrap_or(url)
 }

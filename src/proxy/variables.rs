@@ -24,18 +24,14 @@ pub(super) struct View<'a> {
     pub(super) request: &'a Request,
 }
 
-/// A value that shows no more than the scheme of credentials: a name that something follows, or one that is known.
+/// A value that shows no more than the scheme of credentials, and that only if it is a known one: some clients send a bare token, or a
+/// key of two words.
 fn scheme_only(value: &[u8]) -> &[u8] {
     let end = value.iter().position(|b| matches!(b, b' ' | b'\t' | b','));
-    match end {
-        Some(end) => &value[..end],
-        None if Credentials::in_value(value).is_some()
-            || Credentials::is_for_one_request(value) =>
-        {
-            value
-        }
-        // Some clients send a bare token.
-        None => &[],
+    let scheme = &value[..end.unwrap_or(value.len())];
+    match Credentials::in_value(scheme).is_some() || Credentials::is_for_one_request(scheme) {
+        true => scheme,
+        false => &[],
     }
 }
 

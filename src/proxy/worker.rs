@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
 
 use crate::balance;
@@ -24,7 +24,7 @@ use crate::observe::error_log::ErrorLog;
 use crate::observe::figures::Figures;
 use crate::observe::groups::{GroupCounters, unix_seconds};
 use crate::observe::recent::Recent;
-use crate::observe::{Log, outlet};
+use crate::observe::{Done, Log, outlet};
 use crate::pin::pins::Pinned;
 use crate::pin::{self, EndReason, GroupId, LoginEnd};
 use crate::tls::{GroupTls, ServerTls};
@@ -86,7 +86,7 @@ pub enum Command {
     /// Take over a configuration, and listen on these addresses too.
     Deploy(Arc<Deployment>, Vec<(u64, Arc<Bound>)>),
     /// Hand over the log lines that wait, then drop this.
-    HandLogsOver(UnboundedSender<Infallible>),
+    HandLogsOver(Done),
     /// Finish what is in flight, then stop.
     Drain {
         /// Another process has the listening sockets, too, and whoever waits in them.
@@ -127,11 +127,14 @@ pub fn run(setup: Setup) -> io::Result<()> {
     net::run(setup.driver, async move {
         let worker = Worker::new(&setup);
         let Setup {
+            deployment,
             bound,
             mut commands,
             ready,
             ..
         } = setup;
+        // It would be held for ever here, its logs with it.
+        drop(deployment);
         worker.listen(bound)?;
         net::spawn(Rc::clone(&worker).sweep());
         ready();
@@ -310,8 +313,8 @@ impl Worker {
             groups,
             zones,
         }));
-        // Files that the new configuration does not name can be closed.
-        outlet::release();
+        // Nothing waits any more for logs that the new configuration does not name.
+        outlet::flush();
     }
 
     fn add_group(&self, group: &model::Group) -> Rc<Group> {
@@ -468,7 +471,7 @@ impl Worker {
                 let limits = group.ntlm.get().unwrap_or_default();
                 self.report_evictions(group, limits.connections);
             }
-            outlet::flush_due(now);
+            outlet::sweep(now);
             self.look();
         }
     }

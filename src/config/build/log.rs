@@ -28,6 +28,18 @@ impl Builder<'_> {
         }]
     }
 
+    /// The main context's logs. As in nginx, errors go to the default file, too, if all that is configured is elsewhere.
+    pub(super) fn main_error_logs(&self, level: Level<'_>) -> Result<Vec<ErrorLog>> {
+        let mut logs = self.error_logs(level)?.unwrap_or_default();
+        if logs
+            .iter()
+            .all(|log| matches!(log.target, LogTarget::Syslog(_)))
+        {
+            logs.extend(self.default_error_logs());
+        }
+        Ok(logs)
+    }
+
     /// The `error_log` lines of a block; `None` if there is none, and those around it hold.
     pub(super) fn error_logs(&self, level: Level<'_>) -> Result<Option<Vec<ErrorLog>>> {
         let mut logs = Vec::new();

@@ -112,7 +112,7 @@ impl Builder<'_> {
             rlimit_nofile: None,
             shutdown_timeout: None,
             worker_connections: 512,
-            error_logs: self.default_error_logs(),
+            error_logs: self.main_error_logs(level)?,
         };
         level.set("daemon", &mut main.daemon, Directive::flag)?;
         level.set("pid", &mut main.pid, |d| Ok(self.path(&d.args[0])))?;
@@ -134,9 +134,6 @@ impl Builder<'_> {
         level.set("worker_shutdown_timeout", &mut main.shutdown_timeout, |d| {
             d.time().map(Some)
         })?;
-        if let Some(logs) = self.error_logs(level)? {
-            main.error_logs = logs;
-        }
         if let Some(events) = level.one("events") {
             let events = Level(&events.children);
             level::positive(events, "worker_connections", &mut main.worker_connections)?;

@@ -524,6 +524,8 @@ fn a_line_is_shown_only_if_it_is_a_request_line() {
         ),
         (b"M-SEARCH * HTTP/1.1\r\n", "M-SEARCH * HTTP/1.1"),
         (b"CONNECT a:1 HTTP/1.1\r\n", "CONNECT a:1 HTTP/1.1"),
+        (b"CONNECT me:word@a:1 HTTP/1.1\r\n", ""),
+        (b"CONNECT http://me:word@a/ HTTP/1.1\r\n", ""),
         (b"GET http://a/ HTTP/9.9\r\n", "GET http://a/ HTTP/9.9"),
         (b"GET http://me:secret@a/ HTTP/1.1\r\n", ""),
         (

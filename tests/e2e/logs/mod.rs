@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)] // what fails in a helper fails its test
 
 mod access;
+mod reopening;
 mod rotation;
 mod stuck;
 mod syslog;

@@ -1,20 +1,18 @@
 //! Every request is logged once, in a line that reads as its format says, whatever becomes of the files meanwhile.
 
 use std::collections::BTreeMap;
-use std::fs::{self, Permissions};
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use regex::bytes::Regex;
 use serde_json::Value;
 
 use crate::front::{Front, PATIENCE, eventually};
-use crate::prefix::{HELLO, Prefix, get, is_root, nobody};
+use crate::prefix::get;
 
 const REQUESTS: u64 = 100_000;
 const CLIENTS: u64 = 4;
@@ -236,92 +234,4 @@ fn no_line_that_waits_is_lost_at_the_end() {
         let expected: Vec<String> = (0..20).map(|number| format!("/{number}")).collect();
         assert_eq!(numbers, expected, "{signal}");
     }
-}
-
-#[test]
-fn logs_can_be_moved_away_from_a_front_that_is_root_s_no_more() {
-    if !is_root() {
-        return;
-    }
-    let (uid, gid) = nobody();
-    let group = nix::unistd::Group::from_gid(gid.into())
-        .unwrap()
-        .unwrap()
-        .name;
-    let prefix = Prefix::with(
-        &format!("user nobody {group};"),
-        &format!("access_log logs/access.log; {HELLO}"),
-    );
-    // As a service's log directory: the user's own.
-    chown(prefix.path().join("logs"), Some(uid), Some(gid)).unwrap();
-    let daemon = prefix.daemon();
-    let address = prefix.listening()[0];
-    let signal = |signal| kill(Pid::from_raw(daemon.pid()), signal).unwrap();
-    // What is asked while files are moved away may be in either.
-    let is_logged = || {
-        eventually("a line in the file", || {
-            assert_eq!(get(address, "/").unwrap().0, 200);
-            let log = prefix.read("logs/access.log");
-            log.contains("\"GET / ").then_some(())
-        });
-    };
-    is_logged();
-    for (from, to) in [("access.log", "access.1"), ("error.log", "error.1")] {
-        fs::rename(
-            prefix.path().join("logs").join(from),
-            prefix.path().join("logs").join(to),
-        )
-        .unwrap();
-    }
-    signal(Signal::SIGUSR1);
-    eventually("new files", || {
-        ["logs/access.log", "logs/error.log"]
-            .iter()
-            .all(|file| prefix.path().join(file).exists())
-            .then_some(())
-    });
-    is_logged();
-    signal(Signal::SIGHUP);
-    eventually("the new error log", || {
-        prefix.error_log().contains("reconfigured").then_some(())
-    });
-    // As logrotate's `create` does in a directory that only root may write.
-    chown(prefix.path().join("logs"), Some(0), Some(0)).unwrap();
-    fs::set_permissions(prefix.path().join("logs"), Permissions::from_mode(0o755)).unwrap();
-    fs::rename(
-        prefix.path().join("logs/access.log"),
-        prefix.path().join("logs/access.2"),
-    )
-    .unwrap();
-    prefix.write("logs/access.log", "");
-    chown(prefix.path().join("logs/access.log"), Some(uid), Some(gid)).unwrap();
-    let before = prefix.error_log().matches("reopening logs").count();
-    signal(Signal::SIGUSR1);
-    eventually("the reopening", || {
-        (prefix.error_log().matches("reopening logs").count() > before).then_some(())
-    });
-    is_logged();
-    // And where nobody created one, the old file stays in use, and that is said.
-    fs::rename(
-        prefix.path().join("logs/access.log"),
-        prefix.path().join("logs/access.3"),
-    )
-    .unwrap();
-    let lines = prefix.read("logs/access.3").lines().count();
-    signal(Signal::SIGUSR1);
-    let refused = format!(
-        "open() \"{}\" failed (13: Permission denied)",
-        prefix.name("logs/access.log")
-    );
-    eventually("the refusal", || {
-        prefix
-            .error_log()
-            .lines()
-            .any(|line| line.contains("[emerg]") && line.ends_with(&refused))
-            .then_some(())
-    });
-    get(address, "/").unwrap();
-    eventually("the old file goes on", || {
-        (prefix.read("logs/access.3").lines().count() > lines).then_some(())
-    });
 }

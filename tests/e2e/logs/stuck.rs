@@ -107,12 +107,24 @@ fn what_nobody_reads_slows_no_request() {
         assert!(whole, "{line}");
         assert!(matches!(padding.len(), 0 | 1 | 4000), "{line}");
     }
-    front.signal(Signal::SIGTERM);
-    assert_eq!(front.wait().code(), Some(0));
     for words in &said {
         let log = front.error_log();
         assert_eq!(log.matches(words).count(), 1, "once a minute: {log}");
     }
+    // And what is lost with the end is said at the end.
+    let mut client = Peer::connect(addr);
+    get(&mut client, 0);
+    front.signal(Signal::SIGTERM);
+    assert_eq!(front.wait().code(), Some(0));
+    let log = front.error_log();
+    let last = log
+        .lines()
+        .rfind(|line| line.contains("/dev/full"))
+        .unwrap();
+    assert!(
+        last.contains("[alert]") && last.ends_with(" lines were lost"),
+        "{last}"
+    );
 }
 
 /// A file system of 256 KiB, unmounted with its value.
