@@ -9,7 +9,7 @@ mod watchdog;
 mod workers;
 mod zones;
 
-use std::convert::Infallible;
+use std::convert::{Infallible, identity};
 use std::fmt;
 use std::io;
 use std::process::Child;
@@ -18,11 +18,11 @@ use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 use tokio::time::MissedTickBehavior;
 
 use crate::config::model::{Level, LogTarget, Main};
-use crate::config::{self, Config, System};
+use crate::config::{self, Config};
 use crate::net::{Bound, Driver};
 use crate::observe::cause::Cause;
 use crate::observe::error_log::ErrorLog;
@@ -37,7 +37,7 @@ use crate::proxy::{Command, Deployment};
 
 use addresses::Addresses;
 use binding::{Bindings, Compared};
-use deploy::{deploy, load_group_tls, load_tls, open_logs};
+use deploy::{Loaded, deploy, load, load_group_tls, load_tls, open_logs};
 use upgrade::{Inherited, Owner};
 use workers::Workers;
 
@@ -84,6 +84,7 @@ fn emerg(error: impl fmt::Display) -> StartError {
 }
 
 /// Where the configuration came from, for reading it again.
+#[derive(Clone)]
 pub enum Source {
     /// Files, read again on HUP.
     Files(config::Options),
@@ -107,7 +108,10 @@ pub fn serve(config: Config, source: Source, io: Io) -> Result<(), StartError> {
         Ok((runtime, control, signals)) => {
             control.tell_manager(notify::started(&control.status(None)));
             ready.announce();
-            runtime.block_on(control.run(signals))
+            let result = runtime.block_on(control.run(signals));
+            // A name server that is still waited for holds nobody up.
+            runtime.shutdown_background();
+            result
         }
         Err(error) => Err(StartError {
             _waiting: Some(ready),
@@ -181,22 +185,6 @@ fn runtime() -> Result<tokio::runtime::Runtime, StartError> {
     builder.enable_all().build().map_err(emerg)
 }
 
-/// Compares certificates where `ntlm_channel_binding require` holds.
-///
-/// # Errors
-/// They do not fit.
-async fn require_bindings(deployment: &Deployment, log: &Arc<ErrorLog>) -> Result<(), StartError> {
-    let compared = Compared::from(deployment);
-    if !compared.is_required() {
-        return Ok(());
-    }
-    let (report, fits) = Bindings::default().check(&compared).await;
-    if fits.is_err() {
-        binding::note(&report, log);
-    }
-    fits.map_err(emerg)
-}
-
 /// The signals that the process listens to.
 struct Signals {
     term: Signal,
@@ -262,8 +250,9 @@ impl Control {
         let owner = inherited.owner;
         let mut addresses = Addresses::with(inherited.sockets);
         let opened = addresses.open(&config.http.listeners, workers)?;
-        let deployment = deploy(config, opened.ids().to_vec(), &mut logs, None)?;
-        runtime.block_on(require_bindings(&deployment, &main_log))?;
+        let loaded = Loaded::with(config)?;
+        runtime.block_on(loaded.require_bindings(&main_log))?;
+        let deployment = deploy(loaded, opened.ids().to_vec(), &mut logs, None)?;
         let bound = addresses.commit(opened);
         let pid_file = match &source {
             Source::Files(_) => Some(PidFile::create(&deployment.config.main.pid).map_err(emerg)?),
@@ -315,6 +304,7 @@ impl Control {
         let mut compare_at = Instant::now();
         let mut compared_at = compare_at;
         let mut comparing = None;
+        let mut loading = None;
         let mut bindings = Some(Bindings::default());
         let [mut renewals, mut reports] = [RENEWAL_INTERVAL, REPORT_INTERVAL].map(|period| {
             let mut interval = tokio::time::interval(period);
@@ -339,26 +329,19 @@ impl Control {
                     self.drain(signals).await;
                     return Ok(());
                 }
-                _ = signals.hup.recv() => {
+                // One that comes meanwhile has its turn when this one is over.
+                _ = signals.hup.recv(), if loading.is_none() => {
                     self.received("1 (SIGHUP) received, reconfiguring");
                     self.tell_manager(notify::reloading());
-                    let problem = match self.reload().await {
-                        Ok(()) => {
-                            // As nginx, which opens all its files with the configuration.
-                            self.reopen_logs().await;
-                            self.main_log.note(Level::Notice, format_args!("reconfigured"));
-                            compare_at = Instant::now();
-                            None
-                        }
-                        Err(error) => {
-                            self.main_log.note(Level::Emerg, format_args!("{error}"));
-                            Some(error.to_string())
-                        }
-                    };
-                    let status = self.status(problem.as_deref());
-                    self.workers.figures().reloaded(problem);
-                    show(self.workers.figures(), &self.deployment, &self.logs);
-                    self.tell_manager(notify::ready(&status));
+                    let loaded = load(self.source.clone(), Arc::clone(&self.main_log));
+                    loading = Some(tokio::spawn(loaded));
+                }
+                loaded = of(&mut loading), if loading.is_some() => {
+                    loading = None;
+                    let loaded = loaded.unwrap_or(Ok(Ok(None)));
+                    if self.reload(loaded.map_err(emerg).and_then(identity)).await {
+                        compare_at = Instant::now();
+                    }
                 }
                 _ = signals.usr1.recv() => self.reopen().await,
                 _ = signals.usr2.recv() => self.upgrade(),
@@ -468,15 +451,34 @@ impl Control {
             .note(Level::Notice, format_args!("signal {signal}"));
     }
 
-    /// Reads the configuration again and has every worker take it over. Nothing changes if it is bad.
-    async fn reload(&mut self) -> Result<(), StartError> {
-        let Source::Files(options) = &self.source else {
-            return Ok(());
+    /// Ends a reload with a configuration that was read, or could not be. True if there is one to be compared.
+    async fn reload(&mut self, loaded: Result<Option<Loaded>, StartError>) -> bool {
+        let result =
+            loaded.and_then(|loaded| loaded.map_or(Ok(()), |loaded| self.take_over(loaded)));
+        let problem = match result {
+            Ok(()) => {
+                // As nginx, which opens all its files with the configuration.
+                self.reopen_logs().await;
+                self.main_log
+                    .note(Level::Notice, format_args!("reconfigured"));
+                None
+            }
+            Err(error) => {
+                self.main_log.note(Level::Emerg, format_args!("{error}"));
+                Some(error.to_string())
+            }
         };
-        let options = options.clone();
-        // Elsewhere: looking names up can take longer than the service manager's watchdog waits.
-        let config = tokio::task::spawn_blocking(move || config::load(&options, &System, &System));
-        let config = config.await.map_err(emerg)?.map_err(emerg)?;
+        let is_new = problem.is_none();
+        let status = self.status(problem.as_deref());
+        self.workers.figures().reloaded(problem);
+        show(self.workers.figures(), &self.deployment, &self.logs);
+        self.tell_manager(notify::ready(&status));
+        is_new
+    }
+
+    /// Has every worker take a configuration over. Nothing changes if that fails.
+    fn take_over(&mut self, loaded: Loaded) -> Result<(), StartError> {
+        let config = &loaded.config;
         let main_log =
             Arc::new(ErrorLog::open(&config.main.error_logs, &mut self.logs).map_err(emerg)?);
         for warning in &config.warnings {
@@ -496,9 +498,8 @@ impl Control {
             .addresses
             .open(&config.http.listeners, self.workers.len())?;
         let ids = opened.ids().to_vec();
-        let deployment = deploy(config, ids, &mut self.logs, Some(&self.deployment))?;
+        let deployment = deploy(loaded, ids, &mut self.logs, Some(&self.deployment))?;
         self.logs.start_writers().map_err(emerg)?;
-        require_bindings(&deployment, &main_log).await?;
         let main = &deployment.config.main;
         // `-s` looks where the present file says.
         if self
@@ -699,7 +700,7 @@ async fn all(asked: Done, mut done: UnboundedReceiver<Infallible>) {
 }
 
 /// The end of a task, if there is one.
-async fn of<T>(task: &mut Option<JoinHandle<T>>) -> Option<Result<T, tokio::task::JoinError>> {
+async fn of<T>(task: &mut Option<JoinHandle<T>>) -> Option<Result<T, JoinError>> {
     match task {
         Some(task) => Some(task.await),
         None => None,

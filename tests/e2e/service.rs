@@ -243,6 +243,31 @@ fn a_reload_that_takes_long_keeps_the_watchdog_quiet() {
 }
 
 #[test]
+fn a_reload_that_takes_long_makes_no_other_signal_wait() {
+    for end in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT] {
+        let prefix = Prefix::with("", HELLO);
+        let manager = Manager::of(&prefix);
+        let front = Running::start(service(&prefix));
+        manager.told_of("READY=1");
+        mkfifo(&prefix.path().join("slow.conf"), Mode::S_IRWXU).unwrap();
+        prefix.configure("", &format!("include slow.conf; {HELLO}"));
+        front.signal(Signal::SIGHUP);
+        manager.told_of("RELOADING=1");
+        // One more has its turn when this one is over.
+        front.signal(Signal::SIGHUP);
+        front.signal(Signal::SIGUSR1);
+        eventually("the logs", || {
+            prefix.error_log().contains("reopening logs").then_some(())
+        });
+        assert_eq!(get(prefix.listening()[0], "/").unwrap().0, 200);
+        front.signal(end);
+        assert_eq!(front.wait().code, Some(0), "{end}");
+        let log = prefix.error_log();
+        assert_eq!(log.matches("reconfigur").count(), 1, "{log}");
+    }
+}
+
+#[test]
 fn what_a_status_quotes_stays_within_its_line() {
     let prefix = Prefix::with("", HELLO);
     let manager = Manager::of(&prefix);
@@ -280,7 +305,7 @@ fn a_drain_asks_for_the_time_that_it_may_take_and_keeps_the_watchdog_quiet() {
                 let extended = Duration::from_micros(micros.parse().unwrap());
                 let asked = Duration::from_secs(2 * 3600);
                 assert!(
-                    asks && extended > asked && extended < asked + Duration::from_secs(10),
+                    asks && extended > asked && extended < asked + Duration::from_secs(20),
                     "{extended:?}"
                 );
             }
