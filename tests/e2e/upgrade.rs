@@ -22,7 +22,7 @@ const UPGRADES: usize = 10;
 
 /// Whether a thread of a process runs: neither gone nor waiting for somebody to ask what became of it. While one does, those that the
 /// process has started have it for their parent.
-fn runs(pid: i32) -> bool {
+pub(crate) fn runs(pid: i32) -> bool {
     let threads = std::fs::read_dir(format!("/proc/{pid}/task"));
     threads.into_iter().flatten().flatten().any(|thread| {
         let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
