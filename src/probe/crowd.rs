@@ -2,14 +2,21 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 
 use super::dial::{Dialer, Http};
 use super::login::ask;
 
 /// How many come at once: more than a front's workers, so that each of these is met.
 const CONNECTIONS: usize = 16;
+
+/// How many come one at a time at the most, and how long each of these waits. Limits of simultaneous requests and of requests in a
+/// moment (IIS: "Dynamic IP Restrictions") do not show then.
+const ALONE: usize = 4;
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// How they were answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,13 +25,39 @@ pub(super) struct Crowd {
     pub(super) asked_to_log_in: usize,
     /// As somebody who need not log in, or has.
     pub(super) let_in: usize,
+    /// As somebody who is logged in and is sent elsewhere or has no right here, or as a limit or a filter does.
+    pub(super) doubtful: usize,
     /// Not at all, or by an answer that is about nobody: 400, 408, 429, 431, 5xx.
     pub(super) others: usize,
 }
 
+/// What the answer to a stranger means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Meaning {
+    AskedToLogIn,
+    LetIn,
+    /// 3xx, 403, 404, …
+    Doubtful,
+    Other,
+}
+
+impl Meaning {
+    /// Of an answer; `None`: there was none. `login` is what somebody who had logged in was answered.
+    fn of(status: Option<u16>, login: Option<u16>) -> Self {
+        match status {
+            Some(401) => Self::AskedToLogIn,
+            None | Some(400 | 407 | 408 | 421 | 429 | 431 | 500..) => Self::Other,
+            Some(200..300) => Self::LetIn,
+            same if same == login => Self::LetIn,
+            Some(_) => Self::Doubtful,
+        }
+    }
+}
+
 impl Crowd {
-    /// Has them all ask for the target once, at the same time.
-    pub(super) async fn ask(dialer: &Arc<Dialer>) -> Self {
+    /// Has them all ask for the target once, at the same time. `login` is what somebody who had logged in was answered, if anybody
+    /// has.
+    pub(super) async fn ask(dialer: &Arc<Dialer>, login: Option<u16>) -> Self {
         // All are there before the first of them asks.
         let mut opening = JoinSet::new();
         for _ in 0..CONNECTIONS {
@@ -38,23 +71,42 @@ impl Crowd {
         }
         let mut crowd = Self::default();
         for status in asking.join_all().await {
-            crowd.note(status);
+            match Meaning::of(status, login) {
+                Meaning::AskedToLogIn => crowd.asked_to_log_in += 1,
+                Meaning::LetIn => crowd.let_in += 1,
+                Meaning::Doubtful => crowd.doubtful += 1,
+                Meaning::Other => crowd.others += 1,
+            }
         }
         crowd
     }
 
-    /// Counts an answer; `None`: there was none.
-    pub(super) fn note(&mut self, status: Option<u16>) {
-        match status {
-            Some(401) => self.asked_to_log_in += 1,
-            None | Some(400 | 407 | 408 | 429 | 431 | 500..) => self.others += 1,
-            Some(_) => self.let_in += 1,
+    /// Has some more come one at a time, before anybody has logged in. If some of these are asked to log in and others are not, it is no
+    /// limit that answers so, and those that were doubtful were let in.
+    pub(super) async fn settle(self, dialer: &Dialer) -> Self {
+        if self.doubtful == 0 || !differ(dialer).await {
+            return self;
         }
+        Self {
+            let_in: self.let_in + self.doubtful,
+            doubtful: 0,
+            ..self
+        }
+    }
+
+    /// One who was let in where others were not.
+    pub(super) fn let_in(mut self) -> Self {
+        self.let_in += 1;
+        self
     }
 
     /// How many there were.
     pub(super) fn number(&self) -> usize {
-        self.asked_to_log_in + self.let_in + self.others
+        self.asked_to_log_in + self.let_in + self.unserved()
+    }
+
+    fn unserved(&self) -> usize {
+        self.doubtful + self.others
     }
 }
 
@@ -62,6 +114,7 @@ impl std::ops::AddAssign for Crowd {
     fn add_assign(&mut self, other: Self) {
         self.asked_to_log_in += other.asked_to_log_in;
         self.let_in += other.let_in;
+        self.doubtful += other.doubtful;
         self.others += other.others;
     }
 }
@@ -71,18 +124,38 @@ impl fmt::Display for Crowd {
         let Self {
             asked_to_log_in,
             let_in,
-            others,
+            ..
         } = self;
         write!(
             f,
             "{} connections without credentials: {asked_to_log_in} asked to log in, {let_in} let in",
             self.number()
         )?;
-        if *others > 0 {
-            write!(f, ", {others} not served")?;
+        match self.unserved() {
+            0 => Ok(()),
+            others => write!(f, ", {others} not served"),
         }
-        Ok(())
     }
+}
+
+/// Whether of those who come one at a time some are asked to log in and others are not.
+async fn differ(dialer: &Dialer) -> bool {
+    let (mut asked, mut not_asked) = (false, false);
+    for _ in 0..ALONE {
+        sleep(PAUSE).await;
+        let Ok(http) = dialer.http().await else {
+            continue;
+        };
+        match Meaning::of(status(http, &dialer.target.path).await, None) {
+            Meaning::AskedToLogIn => asked = true,
+            Meaning::LetIn | Meaning::Doubtful => not_asked = true,
+            Meaning::Other => {}
+        }
+        if asked && not_asked {
+            return true;
+        }
+    }
+    false
 }
 
 async fn status(mut http: Http, path: &str) -> Option<u16> {
@@ -94,18 +167,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_answers_to_somebody_let_in() {
-        let mut crowd = Crowd::default();
-        for status in [200, 302, 401, 403, 404, 407, 429, 500, 503] {
-            crowd.note(Some(status));
+    fn what_answers_mean() {
+        use Meaning::{AskedToLogIn, Doubtful, LetIn, Other};
+        for (status, before, after_403) in [
+            (Some(200), LetIn, LetIn),
+            (Some(206), LetIn, LetIn),
+            (Some(302), Doubtful, Doubtful),
+            (Some(401), AskedToLogIn, AskedToLogIn),
+            (Some(403), Doubtful, LetIn),
+            (Some(404), Doubtful, Doubtful),
+            (Some(407), Other, Other),
+            (Some(429), Other, Other),
+            (Some(503), Other, Other),
+            (None, Other, Other),
+        ] {
+            assert_eq!(Meaning::of(status, None), before, "{status:?}");
+            assert_eq!(Meaning::of(status, Some(403)), after_403, "{status:?}");
         }
-        crowd.note(None);
-        let expected = Crowd {
-            asked_to_log_in: 1,
-            let_in: 4,
-            others: 5,
-        };
-        assert_eq!(crowd, expected);
-        assert_eq!(crowd.number(), 10);
     }
 }

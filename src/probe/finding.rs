@@ -44,8 +44,10 @@ pub(super) enum Finding {
     BadChallenge,
     /// A login does not stay on one connection.
     NotKept(Shift),
-    /// Strangers were let in by somebody else's login.
+    /// Strangers were let in by somebody else's login: seen while there was one.
     Inherited(Crowd),
+    /// Some strangers are let in and others are asked to log in.
+    Differs(Crowd),
     /// The login has to be bound to another certificate than the one that is shown.
     ChannelBinding(Proof),
     /// The server does not take the name and the password.
@@ -116,11 +118,9 @@ impl Finding {
 
     /// Somebody without a login was answered otherwise than by 401, where others were asked to log in.
     pub(super) fn let_in_or_unserved(status: u16) -> Self {
-        let mut crowd = Crowd::default();
-        crowd.note(Some(status));
-        match crowd.let_in {
-            0 => Self::Unserved(status),
-            _ => Self::Inherited(crowd),
+        match status {
+            200..300 => Self::Differs(Crowd::default().let_in()),
+            _ => Self::Unserved(status),
         }
     }
 

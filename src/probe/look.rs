@@ -134,9 +134,9 @@ impl Place {
             400 | 408 | 421 | 429 | 431 | 500.. => Err(Finding::Unserved(answer.status)),
             status => {
                 // Perhaps this one was let in by somebody else's login.
-                let crowd = Crowd::ask(&self.dialer).await;
+                let crowd = Crowd::ask(&self.dialer, None).await;
                 Err(match redirection(&answer) {
-                    _ if crowd.asked_to_log_in > 0 => Finding::Inherited(crowd),
+                    _ if crowd.asked_to_log_in > 0 => Finding::Differs(crowd.let_in()),
                     Some(to) => Finding::Redirected(self.dialer.target.resolve(to)),
                     None => Finding::NotAsked(status),
                 })

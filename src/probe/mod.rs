@@ -99,9 +99,10 @@ async fn before_a_login(
     offers: &[String],
     report: &mut Report<'_>,
 ) -> Result<(Scheme, Kept), Finding> {
-    let crowd = Crowd::ask(&place.dialer).await;
+    let crowd = Crowd::ask(&place.dialer, None).await;
+    let crowd = crowd.settle(&place.dialer).await;
     if crowd.let_in > 0 {
-        return Err(Finding::Inherited(crowd));
+        return Err(Finding::Differs(crowd));
     }
     let scheme = place.challenge(offers, report).await?;
     let negotiates = offers.iter().any(|it| it.eq_ignore_ascii_case("Negotiate"));

@@ -35,7 +35,7 @@ impl Place {
         }
         let mut strangers = Crowd::default();
         for _ in 0..ROUNDS {
-            strangers += Crowd::ask(&self.dialer).await;
+            strangers += Crowd::ask(&self.dialer, Some(answer.status)).await;
         }
         let taken = match lasts {
             true => self.again(&mut http, "still", report).await.err(),
@@ -43,7 +43,7 @@ impl Place {
         };
         // The connection to the server may be anybody's from now on.
         drop(http);
-        strangers += Crowd::ask(&self.dialer).await;
+        strangers += Crowd::ask(&self.dialer, Some(answer.status)).await;
         report.line("strangers", format_args!("{strangers}"));
         if strangers.let_in > 0 {
             report.note(Finding::Inherited(strangers));

@@ -9,6 +9,7 @@ use rustls::CertificateError;
 use crate::observe::cause::Cause;
 use crate::observe::escape::Escaped;
 
+use super::crowd::Crowd;
 use super::dial::Unreached;
 use super::finding::{Doubt, Finding, Proof, Shift};
 use super::http2;
@@ -55,6 +56,10 @@ impl Finding {
             Self::Inherited(_) => "Take the front out of use, or have it share no connections (no keepalive to the \
                 servers), until each login has a server connection of its own (ntlmfront: `ntlm;` in the upstream \
                 block). This is how one person is shown another's mail.".to_owned(),
+            Self::Differs(_) => "Probe each server behind the front by itself: one that asks for no login has anonymous \
+                authentication on, and the others have not. If all of them ask, connections are shared that somebody is \
+                logged in on, and one person is shown another's mail: take the front out of use until each login has a \
+                server connection of its own (ntlmfront: `ntlm;` in the upstream block).".to_owned(),
             Self::ChannelBinding(_) => "Install the server's own certificate, with its key, in the front, and pass to \
                 the server with https:// (SSL bridging). Or, less safe, set Extended Protection in the server to off or \
                 to accept.".to_owned(),
@@ -108,11 +113,9 @@ impl fmt::Display for Finding {
                 had come."),
             Self::BadChallenge => f.write_str("the challenge is none that NTLM version 2 can answer."),
             Self::NotKept(shift) => write!(f, "the login is not kept on one connection: {shift}."),
-            Self::Inherited(crowd) => {
-                let asked = crowd.asked_to_log_in + crowd.let_in;
-                write!(f, "UNSAFE: logins are inherited: of {asked} connections that never sent credentials, {} were \
-                    let in.", crowd.let_in)
-            }
+            Self::Inherited(crowd) => write!(f, "UNSAFE: logins are inherited: {}.", LetIn(crowd)),
+            Self::Differs(crowd) => write!(f, "UNSAFE: logins are inherited, or one of several servers asks for none: {}.",
+                LetIn(crowd)),
             Self::ChannelBinding(Proof::Unbound) => f.write_str("channel binding mismatch: a login that is bound to the \
                 certificate shown here is refused, and one that is bound to none is taken. The server behind checks \
                 against another certificate (Extended Protection)."),
@@ -130,6 +133,22 @@ impl fmt::Display for Finding {
             Self::PerRequest => f.write_str("the server asks each request to log in (Persistent-Auth: false). That \
                 works and costs time."),
             Self::BehindUnreached(why) => write!(f, "the server behind could not be compared: {why}."),
+        }
+    }
+}
+
+/// How many strangers were not asked to log in.
+struct LetIn<'a>(&'a Crowd);
+
+impl fmt::Display for LetIn<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let let_in = self.0.let_in;
+        match self.0.asked_to_log_in + let_in {
+            1 => f.write_str("a connection that never sent credentials was let in"),
+            all => write!(
+                f,
+                "of {all} connections that never sent credentials, {let_in} were let in"
+            ),
         }
     }
 }
@@ -282,6 +301,10 @@ fn unserved_advice(status: u16) -> &'static str {
         }
         407 => "A proxy on the way asks for a login of its own.",
         429 => "A limit on the way refuses it: wait, or probe from elsewhere.",
+        300..=399 | 403 | 404 => {
+            "Others were asked to log in before. A limit or a filter on the way answers so who asks often (IIS: Dynamic IP \
+                Restrictions): wait, or probe from elsewhere. Or one of several servers does: probe them one by one."
+        }
         _ => "See the server's log for this request.",
     }
 }

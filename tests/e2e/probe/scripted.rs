@@ -1,5 +1,6 @@
 //! Servers and fronts whose kind of failure no program at hand has.
 
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -137,11 +138,87 @@ fn sessions_of_others() {
                 Some(answer(status, OFFER))
             })
         });
-        let probed = Probe::new(&shared.url()).finds(&["UNSAFE: logins are inherited: of 16"]);
+        let probed = Probe::new(&shared.url()).finds(&[
+            "UNSAFE: logins are inherited, or one of several servers asks for none: of 1",
+        ]);
         let first = if let_in == 1 { "200" } else { "401" };
         let line = format!("anonymous   {first}");
         assert!(probed.text.contains(&line), "{}", probed.text);
     }
+}
+
+/// Nobody's login has to do with who is refused only where many come at once.
+#[test]
+fn limits_that_a_crowd_meets_are_no_logins() {
+    for status in [403, 404, 302] {
+        let open: Arc<AtomicUsize> = Arc::default();
+        let limited = Scripted::start(move || {
+            let place = Place::taken(&open);
+            let mut inner = connection("", 200);
+            Box::new(move |authorization| match place.0.load(Ordering::Relaxed) {
+                0..=4 => inner(authorization),
+                _ => Some(answer(status, "")),
+            })
+        });
+        let probed = Probe::new(&limited.url()).alice().succeeds(LOGS_IN);
+        let strangers = " asked to log in, 0 let in, ";
+        assert!(probed.text.contains(strangers), "{}", probed.text);
+    }
+}
+
+/// One of the open connections to a server.
+struct Place(Arc<AtomicUsize>);
+
+impl Place {
+    fn taken(open: &Arc<AtomicUsize>) -> Self {
+        open.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(open))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Some are refused and others asked to log in, however few come.
+#[test]
+fn sessions_of_others_who_have_no_right() {
+    let connections: Arc<AtomicUsize> = Arc::default();
+    let shared = Scripted::start(move || {
+        let number = connections.fetch_add(1, Ordering::Relaxed);
+        // What is asked first is asked to log in. The first connection only looks whether there is a server.
+        let status = if number % 2 == 1 { 401 } else { 403 };
+        Box::new(move |_| Some(answer(status, OFFER)))
+    });
+    let probed = Probe::new(&shared.url())
+        .finds(&["UNSAFE: logins are inherited, or one of several servers asks for none: of 16"]);
+    assert!(probed.text.contains("anonymous   401"), "{}", probed.text);
+}
+
+/// Who has logged in and has no right is inherited like anybody else.
+#[test]
+fn a_login_without_a_right_that_others_get() {
+    let logged_in: Arc<AtomicBool> = Arc::default();
+    let shared = Scripted::start(move || {
+        let logged_in = Arc::clone(&logged_in);
+        let mut inner = connection("", 200);
+        Box::new(move |authorization| {
+            let asks = authorization.is_none();
+            let answered = match asks && logged_in.load(Ordering::Relaxed) {
+                true => answer(200, ""),
+                false => inner(authorization)?,
+            };
+            if !answered.starts_with("HTTP/1.1 200 ") {
+                return Some(answered);
+            }
+            logged_in.store(true, Ordering::Relaxed);
+            Some(answer(403, ""))
+        })
+    });
+    let problem = "UNSAFE: logins are inherited: of 64 connections that never sent credentials, 64 were let in.";
+    Probe::new(&shared.url()).alice().finds(&[problem]);
 }
 
 /// The server connection of a login is given to whoever asks next, and the login is gone from it then.
