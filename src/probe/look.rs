@@ -73,7 +73,9 @@ impl Place {
         }
         let session = match place.dialer.open().await {
             Ok(opened) => opened.session,
-            Err(Unreached::Tls(_)) if place.prefers_http2 => return Err(Finding::Http2Only),
+            Err(Unreached::Tls(error)) if place.prefers_http2 && is_not_spoken(&error) => {
+                return Err(Finding::Http2Only);
+            }
             Err(unreached) => return Err(Finding::Unreached(unreached)),
         };
         let Some((session, shown)) = session.and_then(|it| it.shown().map(|shown| (it, shown)))
@@ -110,7 +112,7 @@ impl Place {
         let mut http = self.dialer.http().await.map_err(Finding::Unreached)?;
         let answer = ask(&mut http, &self.dialer.target.path, None).await;
         let answer = answer.map_err(|error| match error.kind() {
-            _ if self.prefers_http2 => Finding::Http2Only,
+            _ if self.prefers_http2 && is_not_spoken(&error) => Finding::Http2Only,
             io::ErrorKind::InvalidData => Finding::NoHttp(error),
             _ => Finding::lost(error),
         })?;
@@ -155,6 +157,18 @@ impl Place {
             status => Err(Finding::let_in_or_unserved(status)),
         }
     }
+}
+
+/// Whether that is how HTTP/1.1 fails where it is not spoken: by an end, or by what is none.
+fn is_not_spoken(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::BrokenPipe
+            | io::ErrorKind::InvalidData
+    )
 }
 
 fn redirection(answer: &Response) -> Option<&str> {

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::parts::Probe;
+use super::parts::{Probe, Scripted};
 use super::{BOTH, LOGS_IN, origin};
 use crate::nginx::Nginx;
 use crate::tls::pki::Pki;
@@ -93,6 +93,21 @@ fn a_server_that_speaks_nothing_else() {
     let probe = Probe::new(&url).trusting(&pki.path("mail.pem"));
     let alone = "only HTTP/2 is spoken here, and Windows authentication does not exist in it.";
     probe.alice().finds(&[PREFERRED, alone]);
+}
+
+/// What goes wrong with HTTP/1.1 there, too, has its own causes.
+#[test]
+fn a_server_that_prefers_it_and_answers_too_much() {
+    let pki = Pki::new();
+    let page = Scripted::start(|| {
+        let head = "HTTP/1.1 401 No\r\nWWW-Authenticate: NTLM\r\nContent-Length: 99999999\r\n\r\n";
+        Box::new(move |_| Some(format!("{head}{}", "x".repeat(17 << 20))))
+    });
+    let server = server(&pki, &[b"h2", b"http/1.1"], false, page.addr);
+    let url = format!("https://{}/", server.addr);
+    let probe = Probe::new(&url).trusting(&pki.path("mail.pem"));
+    let too_large = "the answer is too large to be read to its end.";
+    probe.alice().finds(&[PREFERRED, too_large]);
 }
 
 /// As IIS does where it is asked to log people in.
