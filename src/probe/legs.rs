@@ -175,7 +175,7 @@ impl Place {
                 match login.leg(http, &self.dialer.target.path).await.1 {
                     Step::GoesOn | Step::Challenged(_) => {}
                     Step::Over(End::LoggedIn(_)) => ended += 1,
-                    Step::Over(End::Unjudged(status)) => return Err(Finding::Unjudged(status)),
+                    Step::Over(end @ (End::Unjudged(_) | End::Lost(_))) => return Err(end.into()),
                     Step::Over(end) => {
                         report.line("two at once", format_args!("{end}"));
                         return Err(Finding::NotKept(Shift::TwoAtOnce));

@@ -124,6 +124,26 @@ fn logins_that_share_one_server_connection() {
     );
 }
 
+/// The connection of the second of two logins ends in place of an answer, as that of any request may.
+#[test]
+fn a_connection_that_is_lost_is_no_login_that_is_not_kept() {
+    let proofs: Arc<AtomicUsize> = Arc::default();
+    let losing = Scripted::start(move || {
+        let proofs = Arc::clone(&proofs);
+        let mut inner = connection("", 200);
+        Box::new(move |authorization| {
+            let proves = authorization.is_some_and(|value| token(value)[8] == 3);
+            if proves && proofs.fetch_add(1, Ordering::Relaxed) == 2 {
+                return None;
+            }
+            inner(authorization)
+        })
+    });
+    Probe::new(&losing.url())
+        .alice()
+        .finds(&["a request gets no answer (the connection was closed)."]);
+}
+
 /// Somebody is logged in on one of the server connections that everybody shares.
 #[test]
 fn sessions_of_others() {
