@@ -24,6 +24,8 @@ pub(super) struct Ended {
     /// Who challenged it.
     pub(super) challenger: ServerNames,
     pub(super) end: End,
+    /// It may have counted towards the account's lock.
+    pub(super) proved: bool,
 }
 
 impl Place {
@@ -138,6 +140,7 @@ impl Place {
                         http,
                         challenger,
                         end,
+                        proved: login.has_proved(),
                     });
                 }
             }

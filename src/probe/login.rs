@@ -117,7 +117,7 @@ impl<'a> Login<'a> {
 
     /// What the next leg sends, in words.
     pub(super) fn sends(&self) -> String {
-        let message = match (self.opened, self.handshake.is_over()) {
+        let message = match (self.opened, self.has_proved()) {
             (false, _) => return "Negotiate, names NTLM".to_owned(),
             (true, false) => "message 1",
             (true, true) if self.bound => "message 3, bound to the certificate",
@@ -140,13 +140,18 @@ impl<'a> Login<'a> {
         self.legs
     }
 
+    /// Whether the password's proof went out, or is to go out next.
+    pub(super) fn has_proved(&self) -> bool {
+        self.handshake.is_over()
+    }
+
     /// Whether it ended as somebody's.
     pub(super) fn has_succeeded(&self) -> bool {
         self.succeeded
     }
 
     fn answered(&mut self, response: Response) -> Step {
-        let proved = self.handshake.is_over();
+        let proved = self.has_proved();
         let token = self.handshake.challenge(&response);
         let said = token.as_deref().map_or(Said::Nothing, Said::of);
         match (response.status, said) {

@@ -24,24 +24,32 @@ pub(super) async fn explain(
     report: &mut Report<'_>,
 ) {
     let Some(user) = &options.user else { return };
-    let found = match &options.behind {
-        Some(behind) => match compare(place, behind, scheme, user, report).await {
-            Ok(finding) => Ok(finding),
-            Err(why) => {
+    let mut unbound = Some(user);
+    if let Some(behind) = &options.behind {
+        match compare(place, behind, scheme, user, report).await {
+            Ok(finding) => return report.note(finding),
+            Err(NotCompared { why, proved }) => {
                 report.note(Finding::BehindUnreached(why));
-                alone(place, scheme, user, kept, refused, report).await
+                unbound = unbound.filter(|_| !proved);
             }
-        },
-        None => alone(place, scheme, user, kept, refused, report).await,
-    };
+        }
+    }
+    let found = alone(place, scheme, unbound, kept, refused, report).await;
     report.note(found.unwrap_or_else(|finding| finding));
 }
 
-/// What can be found out at the front alone.
+/// Why the server behind says nothing about a refusal.
+struct NotCompared {
+    why: String,
+    /// The password's proof went there all the same: there is no try left.
+    proved: bool,
+}
+
+/// What can be found out at the front alone. `unbound` is who may log in once more, bound to no certificate.
 async fn alone(
     place: &Place,
     scheme: Scheme,
-    user: &User,
+    unbound: Option<&User>,
     kept: Kept,
     mut refused: Ended,
     report: &mut Report<'_>,
@@ -60,38 +68,51 @@ async fn alone(
             Doubt::Kept
         }));
     }
-    match place.log_in(scheme, user, None, report).await?.end {
-        End::LoggedIn(_) => Ok(Finding::ChannelBinding(Proof::Unbound)),
-        End::Refused => Ok(Finding::Refused(if kept {
-            Doubt::Binding
-        } else {
-            Doubt::Both
-        })),
-        end => Err(end.into()),
+    if let Some(user) = unbound {
+        match place.log_in(scheme, user, None, report).await?.end {
+            End::LoggedIn(_) => return Ok(Finding::ChannelBinding(Proof::Unbound)),
+            End::Refused => {}
+            end => return Err(end.into()),
+        }
     }
+    Ok(Finding::Refused(if kept {
+        Doubt::Binding
+    } else {
+        Doubt::Both
+    }))
 }
 
-/// Logs in to the server behind itself, and then to the front as to that server. In an error, why the server cannot be asked.
+/// Logs in to the server behind itself, and then to the front as to that server.
+///
+/// # Errors
+/// The server cannot be asked, or gives no verdict.
 async fn compare(
     place: &Place,
     behind: &Target,
     scheme: Scheme,
     user: &User,
     report: &mut Report<'_>,
-) -> Result<Finding, String> {
+) -> Result<Finding, NotCompared> {
+    let unproved = |why| NotCompared { why, proved: false };
     let mut target = behind.clone();
     if target.path == "/" {
         target.path.clone_from(&place.dialer.target.path);
     }
-    let server = Place::find(&target).await.map_err(|it| it.to_string())?;
+    let server = Place::find(&target).await;
+    let server = server.map_err(|it| unproved(it.to_string()))?;
     report.line("behind", format_args!("{target}"));
     let end_point = server.shown.as_ref().map(|it| it.end_point.as_slice());
     let direct = server.log_in(scheme, user, end_point, report).await;
-    let direct = direct.map_err(|finding| finding.to_string())?;
+    let direct = direct.map_err(|finding| unproved(finding.to_string()))?;
     match direct.end {
         End::LoggedIn(_) => {}
         End::Refused => return Ok(Finding::Refused(Doubt::None)),
-        end => return Err(end.to_string()),
+        end => {
+            return Err(NotCompared {
+                why: end.to_string(),
+                proved: direct.proved,
+            });
+        }
     }
     // From here on the password is known to be right.
     let certificates = [&server.shown, &place.shown].map(|it| it.as_ref());

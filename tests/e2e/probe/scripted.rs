@@ -8,7 +8,9 @@ use ntlm_origin::ntlm::{Challenged, challenge};
 
 use super::LOGS_IN;
 use super::parts::{Answers, Probe, Scripted, answer};
+use crate::front::Front;
 use crate::site::alice;
+use crate::tls::pki::Pki;
 
 const OFFER: &str = "WWW-Authenticate: NTLM\r\n";
 
@@ -270,6 +272,56 @@ fn a_login_that_others_take() {
     Probe::new(&taking.url()).alice().finds(&[
         "the login is not kept on one connection: it was gone when others had asked for something",
     ]);
+}
+
+/// A server that answers proofs of passwords so, and counts them.
+fn answering_proofs(proofs: &Arc<AtomicUsize>, last: Option<u16>) -> Scripted {
+    let proofs = Arc::clone(proofs);
+    Scripted::start(move || {
+        let proofs = Arc::clone(&proofs);
+        Box::new(move |authorization| {
+            let Some(authorization) = authorization else {
+                return Some(answer(401, OFFER));
+            };
+            let token = token(authorization);
+            match token[8] {
+                3 => {
+                    proofs.fetch_add(1, Ordering::Relaxed);
+                    last.map(|status| answer(status, OFFER))
+                }
+                _ => Some(challenged(&token).1),
+            }
+        })
+    })
+}
+
+/// However a try at the server behind ends, it may count towards the account's lock.
+#[test]
+fn no_account_is_tried_more_than_twice() {
+    let pki = Pki::new();
+    for (last, why) in [
+        (None, "no answer (the connection was closed)"),
+        (Some(503), "no verdict"),
+    ] {
+        let proofs: Arc<AtomicUsize> = Arc::default();
+        let refusing = answering_proofs(&proofs, Some(401));
+        let behind = answering_proofs(&proofs, last);
+        let front = Front::start(&format!(
+            "upstream mail {{ server {}; ntlm; }}
+             server {{ listen 127.0.0.1:0 ssl; {} location / {{ proxy_pass http://mail; }} }}",
+            refusing.addr,
+            pki.directives("mail"),
+        ));
+        let url = format!("https://{}/", front.addr(0));
+        let probe = Probe::new(&url).trusting(&pki.path("mail.pem")).alice();
+        let probed = probe
+            .behind(&behind.url())
+            .finds(&["the login is refused, 401 after its last leg"]);
+        let note = format!("Note: the server behind could not be compared: {why}.\n");
+        assert!(probed.text.contains(&note), "{}", probed.text);
+        assert!(probed.text.contains("Extended Protection"));
+        assert_eq!(proofs.load(Ordering::Relaxed), 2, "{}", probed.text);
+    }
 }
 
 #[test]
