@@ -77,6 +77,8 @@ pub enum Command {
         user: Option<String>,
         /// `--behind`, the URL of the server to compare with.
         behind: Option<String>,
+        /// `--insecure`: log in whatever certificate is shown.
+        insecure: bool,
     },
 }
 
@@ -141,6 +143,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
             url,
             user: arguments.user,
             behind: arguments.behind,
+            insecure: arguments.insecure,
         }
     } else if let (Some(listen), Some(upstream)) = (arguments.listen, arguments.upstream) {
         Command::Simple {
@@ -228,6 +231,9 @@ struct Arguments {
     /// the server behind the front that is probed, to compare with
     #[arg(long, value_name = "url", value_hint = ValueHint::Url, requires = "probe")]
     behind: Option<String>,
+    /// log in also where this machine trusts no certificate that is shown, to who may be somebody in between
+    #[arg(long, requires = "probe")]
+    insecure: bool,
 }
 
 fn control(word: &str) -> Result<Control, &'static str> {
@@ -373,7 +379,7 @@ pub const USAGE: [&str; 5] = [
     "          [-e filename] [-c filename] [-g directives] [--io driver]",
     "ntlmfront --listen address --upstream url [--ntlm number]",
     "ntlmfront --demo",
-    "ntlmfront --probe url [-u user] [--behind url]",
+    "ntlmfront --probe url [-u user] [--behind url] [--insecure]",
 ];
 
 /// The options as people are told of them: what `-h` prints, and what the manual page and the completions of shells are made of.
@@ -480,14 +486,16 @@ mod tests {
                     url: "http://mail".into(),
                     user: Some("D\\a".into()),
                     behind: None,
+                    insecure: false,
                 },
             ),
             (
-                &["--behind=https://b", "--probe=https://a"],
+                &["--behind=https://b", "--probe=https://a", "--insecure"],
                 Command::Probe {
                     url: "https://a".into(),
                     user: None,
                     behind: Some("https://b".into()),
+                    insecure: true,
                 },
             ),
             (
@@ -594,6 +602,7 @@ mod tests {
             ),
             (&["-u", "alice"], "option \"--probe\" is missing"),
             (&["--behind", "http://a"], "option \"--probe\" is missing"),
+            (&["--insecure"], "option \"--probe\" is missing"),
             (&["--probe"], "option \"--probe\" requires parameter"),
             (
                 &["--probe", "http://a", "--demo"],

@@ -49,8 +49,13 @@ fn main() -> ExitCode {
                 return ExitCode::FAILURE;
             }
         }
-        Command::Probe { url, user, behind } => {
-            return match probe(&url, user.as_deref(), behind.as_deref()) {
+        Command::Probe {
+            url,
+            user,
+            behind,
+            insecure,
+        } => {
+            return match probe(&url, user.as_deref(), behind.as_deref(), insecure) {
                 Ok(true) => ExitCode::SUCCESS,
                 Ok(false) => ExitCode::FAILURE,
                 Err(error) => {
@@ -68,6 +73,7 @@ fn probe(
     url: &str,
     user: Option<&str>,
     behind: Option<&str>,
+    insecure: bool,
 ) -> Result<bool, Box<dyn std::error::Error>> {
     // It is not repeated: a password may be in it.
     let target = |option, url| {
@@ -76,6 +82,7 @@ fn probe(
     let options = probe::Options {
         target: target("--probe", url)?,
         behind: behind.map(|url| target("--behind", url)).transpose()?,
+        insecure,
         user: match user {
             None => None,
             Some(name) => {

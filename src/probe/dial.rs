@@ -120,15 +120,17 @@ impl Dialer {
         open(self.address, Some(&tls)).await
     }
 
-    /// What others make of a certificate that is shown for the target's name.
+    /// Looks what others make of a certificate that is shown for the target's name. If they take it, connections from then on are
+    /// opened only to who shows one that they take.
     ///
     /// # Errors
     /// Why they do not take it.
-    pub(super) fn judge(&self, session: &Session) -> Result<(), rustls::Error> {
-        match &self.tls {
-            Some((_, name)) => tls::judge(&session.chain, name),
-            None => Ok(()),
+    pub(super) fn judge(&mut self, session: &Session) -> Result<(), rustls::Error> {
+        if let Some((config, name)) = &mut self.tls {
+            tls::judge(&session.chain, name)?;
+            *config = tls::trusting_the_system(&[HTTP_1_1])?;
         }
+        Ok(())
     }
 }
 

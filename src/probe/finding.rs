@@ -16,6 +16,8 @@ pub(super) enum Finding {
     Unreached(Unreached),
     /// Clients do not take the certificate; when it expires, in seconds since 1970.
     Certificate(rustls::Error, i64),
+    /// It keeps the probe from logging in.
+    NotTried,
     /// Whoever speaks HTTP/1.1 is not served.
     Http2Only,
     /// Whoever can speak HTTP/2 is made to, and was answered so.
@@ -127,7 +129,7 @@ impl Finding {
     /// Whether somebody's login fails, or is in danger, by it.
     pub(super) fn is_problem(&self) -> bool {
         match self {
-            Self::PerRequest | Self::BehindUnreached(_) => false,
+            Self::NotTried | Self::PerRequest | Self::BehindUnreached(_) => false,
             Self::Http2Preferred(answer) => *answer != http2::Answer::StepsBack,
             _ => true,
         }

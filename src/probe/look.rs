@@ -23,6 +23,8 @@ pub(super) struct Place {
     pub(super) dialer: Arc<Dialer>,
     /// The certificate that it shows.
     pub(super) shown: Option<Shown>,
+    /// Why clients do not take it. Whoever is there could use a login, or guess the password from it.
+    pub(super) distrusted: Option<rustls::Error>,
     /// Who can speak HTTP/2 is made to.
     prefers_http2: bool,
 }
@@ -30,11 +32,13 @@ pub(super) struct Place {
 impl Place {
     /// Looks at the certificate alone.
     pub(super) async fn find(target: &Target) -> Result<Self, Unreached> {
-        let dialer = Dialer::find(target).await?;
+        let mut dialer = Dialer::find(target).await?;
         let session = dialer.open().await?.session;
+        let judged = session.as_ref().map(|session| dialer.judge(session));
         Ok(Self {
             dialer: Arc::new(dialer),
             shown: session.as_ref().and_then(Session::shown),
+            distrusted: judged.and_then(Result::err),
             prefers_http2: false,
         })
     }
@@ -51,36 +55,38 @@ impl Place {
     }
 
     async fn connect(target: &Target, report: &mut Report<'_>) -> Result<Self, Finding> {
-        let dialer = Dialer::find(target).await.map_err(Finding::Unreached)?;
+        let mut dialer = Dialer::find(target).await.map_err(Finding::Unreached)?;
         report.line("connect", format_args!("{}", dialer.address));
-        let mut place = Self {
+        let place = |dialer, shown, distrusted, prefers_http2| Self {
             dialer: Arc::new(dialer),
-            shown: None,
-            prefers_http2: false,
+            shown,
+            distrusted,
+            prefers_http2,
         };
         if !target.tls {
-            return Ok(place);
+            return Ok(place(dialer, None, None, false));
         }
         // First as a browser would.
         let chooses_h2 = |session: &Session| session.protocol.as_deref() == Some(H2);
-        if let Ok(opened) = place.dialer.open_for_any().await
+        let mut prefers_http2 = false;
+        if let Ok(opened) = dialer.open_for_any().await
             && opened.session.as_ref().is_some_and(chooses_h2)
         {
-            place.prefers_http2 = true;
+            prefers_http2 = true;
             let answer = http2::ask(opened.stream, target).await;
             report.line("http/2", format_args!("chosen, and answered {answer}"));
             report.note(Finding::Http2Preferred(answer));
         }
-        let session = match place.dialer.open().await {
+        let session = match dialer.open().await {
             Ok(opened) => opened.session,
-            Err(Unreached::Tls(error)) if place.prefers_http2 && is_not_spoken(&error) => {
+            Err(Unreached::Tls(error)) if prefers_http2 && is_not_spoken(&error) => {
                 return Err(Finding::Http2Only);
             }
             Err(unreached) => return Err(Finding::Unreached(unreached)),
         };
         let Some((session, shown)) = session.and_then(|it| it.shown().map(|shown| (it, shown)))
         else {
-            return Ok(place);
+            return Ok(place(dialer, None, None, prefers_http2));
         };
         let (subject, until) = (Escaped(shown.subject.as_bytes()), date(shown.expires));
         report.line(
@@ -90,11 +96,11 @@ impl Place {
                 session.version
             ),
         );
-        if let Err(error) = place.dialer.judge(&session) {
-            report.note(Finding::Certificate(error, shown.expires));
+        let distrusted = dialer.judge(&session).err();
+        if let Some(error) = &distrusted {
+            report.note(Finding::Certificate(error.clone(), shown.expires));
         }
-        place.shown = Some(shown);
-        Ok(place)
+        Ok(place(dialer, Some(shown), distrusted, prefers_http2))
     }
 
     /// Asks without credentials. What is offered to log in with; `None` if nothing is that could be tried.

@@ -43,6 +43,8 @@ pub struct Options {
     pub user: Option<User>,
     /// The server behind the front, to compare with.
     pub behind: Option<Target>,
+    /// Log in also to who shows a certificate that this system does not trust.
+    pub insecure: bool,
 }
 
 /// Probes, and writes to `out` what happens. True if nothing is wrong.
@@ -75,6 +77,11 @@ async fn probe(options: &Options, report: &mut Report<'_>) -> Option<String> {
                     "what needs no password is in order, and {words} is challenged. To have a login tried, add -u USER."
                 ));
             };
+            if place.distrusted.is_some() && !options.insecure {
+                report.line("login", format_args!("not tried"));
+                report.note(Finding::NotTried);
+                return None;
+            }
             let refused = match a_login(&place, scheme, user, report).await {
                 Ok(refused) => refused,
                 Err(finding) => {

@@ -26,9 +26,11 @@ pub(super) async fn explain(
     let Some(user) = &options.user else { return };
     let mut unbound = Some(user);
     if let Some(behind) = &options.behind {
-        match compare(place, behind, scheme, user, report).await {
+        match compare(place, behind, options.insecure, scheme, user, report).await {
             Ok(finding) => return report.note(finding),
-            Err(NotCompared { why, proved }) => {
+            Err(NotCompared { mut why, proved }) => {
+                // As the note has one of its own.
+                why.truncate(why.trim_end_matches('.').len());
                 report.note(Finding::BehindUnreached(why));
                 unbound = unbound.filter(|_| !proved);
             }
@@ -89,6 +91,7 @@ async fn alone(
 async fn compare(
     place: &Place,
     behind: &Target,
+    insecure: bool,
     scheme: Scheme,
     user: &User,
     report: &mut Report<'_>,
@@ -101,6 +104,11 @@ async fn compare(
     let server = Place::find(&target).await;
     let server = server.map_err(|it| unproved(it.to_string()))?;
     report.line("behind", format_args!("{target}"));
+    if let (Some(error), Some(shown), false) = (&server.distrusted, &server.shown, insecure) {
+        let certificate = Finding::Certificate(error.clone(), shown.expires).to_string();
+        let certificate = certificate.trim_end_matches('.');
+        return Err(unproved(format!("{certificate}; {}", Finding::NotTried)));
+    }
     let end_point = server.shown.as_ref().map(|it| it.end_point.as_slice());
     let direct = server.log_in(scheme, user, end_point, report).await;
     let direct = direct.map_err(|finding| unproved(finding.to_string()))?;

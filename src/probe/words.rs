@@ -75,7 +75,7 @@ impl Finding {
                 (ntlmfront: `ntlm;` in the upstream block).".to_owned(),
             Self::ClosesAfterLogin => "Have the front keep client connections open (keepalive_timeout above 0), and the \
                 server too: otherwise each request logs in anew.".to_owned(),
-            Self::PerRequest | Self::BehindUnreached(_) => String::new(),
+            Self::NotTried | Self::PerRequest | Self::BehindUnreached(_) => String::new(),
         }
     }
 }
@@ -85,6 +85,9 @@ impl fmt::Display for Finding {
         match self {
             Self::Unreached(unreached) => write!(f, "{unreached}."),
             Self::Certificate(error, expires) => certificate(f, error, *expires),
+            Self::NotTried => f.write_str("no login was tried: whoever shows such a certificate may be somebody in between, \
+                who could use the login elsewhere, or guess the password from it. SSL_CERT_FILE names certificates to \
+                trust; --insecure logs in all the same."),
             Self::Http2Only => f.write_str("only HTTP/2 is spoken here, and Windows authentication does not exist in it."),
             Self::Http2Preferred(answer) => {
                 f.write_str("clients that can speak HTTP/2 are made to, and Windows authentication does not exist in it")?;

@@ -134,10 +134,25 @@ fn system_roots() -> RootCertStore {
 /// # Errors
 /// rustls knows no version of TLS.
 pub fn trusting_anybody(protocols: &[&[u8]]) -> Result<Arc<ClientConfig>, rustls::Error> {
+    offering(protocols, None)
+}
+
+/// The same of a client that takes the certificates that this system trusts.
+///
+/// # Errors
+/// It trusts none, or rustls knows no version of TLS.
+pub fn trusting_the_system(protocols: &[&[u8]]) -> Result<Arc<ClientConfig>, rustls::Error> {
+    offering(protocols, Some(system_verifier()?))
+}
+
+fn offering(
+    protocols: &[&[u8]],
+    checked: Option<Arc<WebPkiServerVerifier>>,
+) -> Result<Arc<ClientConfig>, rustls::Error> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let verifier = Verifier {
-        checked: None,
-        depth: 0,
+        checked,
+        depth: usize::MAX,
         provider: Arc::clone(&provider),
     };
     let mut config = ClientConfig::builder_with_provider(provider)
@@ -158,12 +173,15 @@ pub fn judge(chain: &[CertificateDer<'_>], name: &ServerName<'_>) -> Result<(), 
     let Some((own, others)) = chain.split_first() else {
         return Err(rustls::Error::NoCertificatesPresented);
     };
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let verifier =
-        WebPkiServerVerifier::builder_with_provider(Arc::new(system_roots()), provider).build();
-    let verifier = verifier.map_err(|error| rustls::Error::General(error.to_string()))?;
-    let verified = verifier.verify_server_cert(own, others, name, &[], UnixTime::now());
+    let verified = system_verifier()?.verify_server_cert(own, others, name, &[], UnixTime::now());
     verified.map(|_| ())
+}
+
+fn system_verifier() -> Result<Arc<WebPkiServerVerifier>, rustls::Error> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    WebPkiServerVerifier::builder_with_provider(Arc::new(system_roots()), provider)
+        .build()
+        .map_err(|error| rustls::Error::General(error.to_string()))
 }
 
 /// Verifies certificates, or takes all of them; that the server has the key to its own is checked in any case.

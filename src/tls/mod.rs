@@ -16,7 +16,7 @@ mod stream;
 
 pub use binding::{Shown, shown_by};
 pub use certificate_facts::CertificateFacts;
-pub use client::{GroupTls, judge, load as load_group, trusting_anybody};
+pub use client::{GroupTls, judge, load as load_group, trusting_anybody, trusting_the_system};
 pub use client_certificate::{ClientRules, Presented, Verdict};
 pub use server::{ServerTls, load};
 pub use session::{Agreed, Chosen};

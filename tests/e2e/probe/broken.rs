@@ -1,5 +1,6 @@
 //! Set-ups that are broken as those in the field are.
 
+use std::fs;
 use std::net::TcpListener;
 
 use super::parts::{Probe, Scripted};
@@ -119,7 +120,9 @@ fn a_wrong_password() {
 fn another_certificate_than_the_server_s() {
     let mut pki = Pki::new();
     pki.add("inside", &["mail.test"]);
-    let ca = pki.path("inside.pem");
+    let trusted = ["inside.pem", "mail.pem"].map(|name| pki.path(name));
+    let trusted = trusted.map(|path| fs::read_to_string(path).unwrap());
+    let ca = pki.write("trusted.pem", &trusted.concat());
     for policy in ["accept", "require"] {
         let origin = binding::Origin::start_that(&pki, "mail", policy);
         let http = binding::configuration(&pki, "inside", origin.addr, "");
@@ -164,10 +167,16 @@ fn tls_that_ends_at_the_front_before_a_server_that_insists() {
         "server {{ listen 127.0.0.1:0; location / {{ ntlm; proxy_pass https://{}; }} }}",
         origin.addr,
     ));
-    let probe = Probe::new(&front.url("/")).alice();
-    probe.behind(&format!("https://{}", origin.addr)).finds(&[
-        "channel binding mismatch: only a login that is bound to the certificate of the server behind",
-    ]);
+    let behind = format!("https://{}", origin.addr);
+    let probe = || Probe::new(&front.url("/")).alice().behind(&behind);
+    let mismatch = "channel binding mismatch: only a login that is bound to the certificate of the server behind";
+    probe().trusting(&pki.path("mail.pem")).finds(&[mismatch]);
+    probe().insecure().finds(&[mismatch]);
+    // Somebody in between would get the login.
+    let probed = probe().finds(&[REFUSED]);
+    let note = "Note: the server behind could not be compared: nobody that this machine trusts stands behind the certificate; no login was tried: ";
+    assert!(probed.text.contains(note), "{}", probed.text);
+    assert_eq!(probed.text.matches("message 3").count(), 1);
 }
 
 #[test]
@@ -282,9 +291,17 @@ fn certificates_that_clients_do_not_take() {
         (named, "mail", "the certificate is for another name."),
         (url(1), "expired", "the certificate has expired on 20"),
     ] {
-        let probe = Probe::new(&url).trusting(&pki.path(&format!("{trusted}.pem")));
-        let probed = probe.alice().finds(&[problem]);
-        // The login is looked at all the same.
+        let trusted = pki.path(&format!("{trusted}.pem"));
+        let probe = || Probe::new(&url).trusting(&trusted);
+        // Whoever is in between gets nothing that he could use, and what needs no password is looked at.
+        let probed = probe().alice().finds(&[problem]);
+        for said in ["challenge of EXAMPLE\\A\n", "login       not tried\n"] {
+            assert!(probed.text.contains(said), "{}", probed.text);
+        }
+        assert!(!probed.text.contains("message 3"), "{}", probed.text);
+        let note = "Note: no login was tried: whoever shows such a certificate may be ";
+        assert!(probed.text.contains(note), "{}", probed.text);
+        let probed = probe().alice().insecure().finds(&[problem]);
         assert!(probed.text.contains("both logged in"), "{}", probed.text);
     }
 }

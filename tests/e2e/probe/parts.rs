@@ -50,6 +50,11 @@ impl Probe {
         self
     }
 
+    pub(crate) fn insecure(mut self) -> Self {
+        self.command.arg("--insecure");
+        self
+    }
+
     /// Has the machine trust the certificates of a file.
     pub(crate) fn trusting(mut self, file: &Path) -> Self {
         self.command.env("SSL_CERT_FILE", file);
