@@ -12,6 +12,7 @@ mod protocols;
 mod resumption;
 mod server;
 mod session;
+mod signatures;
 mod stream;
 
 pub use binding::{Shown, shown_by};
