@@ -58,6 +58,25 @@ fn systemd_finds_nothing_wrong_with_the_unit() {
 }
 
 #[test]
+fn systemd_finds_nothing_wrong_with_the_sockets_that_it_may_open() {
+    let (directory, _service) = unit();
+    let example = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let example = example.join("tools/debian/sockets-of-systemd.socket");
+    let text = fs::read_to_string(example).unwrap();
+    let socket = directory.path().join("ntlmfront.socket");
+    let verified = |text: &str| {
+        fs::write(&socket, text).unwrap();
+        let said = analyze(&["verify", "--man=no"], &socket).stderr;
+        let of_it = said
+            .lines()
+            .filter(|line| line.contains("ntlmfront.socket"));
+        of_it.map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(verified(&text), Vec::<String>::new());
+    assert_ne!(verified(&text.replace(":443", ":x")), Vec::<String>::new());
+}
+
+#[test]
 fn the_unit_stays_hardened() {
     let (_directory, unit) = unit();
     // 2.0, where 10 is the worst.
