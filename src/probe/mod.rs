@@ -70,7 +70,11 @@ async fn probe(options: &Options, report: &mut Report<'_>) -> Option<String> {
             report.note(finding);
             None
         }
-        Ok((scheme, kept)) => {
+        Ok(Before {
+            scheme,
+            kept,
+            strangers,
+        }) => {
             let words = scheme_words(scheme);
             let Some(user) = &options.user else {
                 return Some(format!(
@@ -82,7 +86,7 @@ async fn probe(options: &Options, report: &mut Report<'_>) -> Option<String> {
                 report.note(Finding::NotTried);
                 return None;
             }
-            let refused = match a_login(&place, scheme, user, report).await {
+            let refused = match a_login(&place, scheme, user, &strangers, report).await {
                 Ok(refused) => refused,
                 Err(finding) => {
                     report.note(finding);
@@ -100,16 +104,26 @@ async fn probe(options: &Options, report: &mut Report<'_>) -> Option<String> {
     }
 }
 
-/// What can be seen without a password. The way to log in, and whether legs stay together.
+/// What is known before anybody logs in.
+struct Before {
+    /// The way to log in.
+    scheme: Scheme,
+    /// Whether legs stay together.
+    kept: Kept,
+    /// How many at once were answered.
+    strangers: Crowd,
+}
+
+/// What can be seen without a password.
 async fn before_a_login(
     place: &Place,
     offers: &[String],
     report: &mut Report<'_>,
-) -> Result<(Scheme, Kept), Finding> {
-    let crowd = Crowd::ask(&place.dialer, None).await;
-    let crowd = crowd.settle(&place.dialer).await;
-    if crowd.let_in > 0 {
-        return Err(Finding::Differs(crowd));
+) -> Result<Before, Finding> {
+    let strangers = Crowd::ask(&place.dialer, None).await;
+    let strangers = strangers.settle(&place.dialer).await;
+    if strangers.let_in > 0 {
+        return Err(Finding::Differs(strangers));
     }
     let scheme = place.challenge(offers, report).await?;
     let negotiates = offers.iter().any(|it| it.eq_ignore_ascii_case("Negotiate"));
@@ -117,7 +131,11 @@ async fn before_a_login(
         true => place.kept(report).await?,
         false => Kept::Unknown,
     };
-    Ok((scheme, kept))
+    Ok(Before {
+        scheme,
+        kept,
+        strangers,
+    })
 }
 
 /// Logs in, and looks at what came of it. The login, if it was refused.
@@ -125,6 +143,7 @@ async fn a_login(
     place: &Place,
     scheme: Scheme,
     user: &User,
+    strangers: &Crowd,
     report: &mut Report<'_>,
 ) -> Result<Option<Ended>, Finding> {
     let end_point = place.shown.as_ref().map(|it| it.end_point.as_slice());
@@ -132,7 +151,7 @@ async fn a_login(
     match ended.end {
         End::Refused => Ok(Some(ended)),
         End::LoggedIn(answer) => {
-            if place.session(ended.http, &answer, report).await {
+            if place.session(ended.http, &answer, strangers, report).await {
                 place.log_in_twice(scheme, user, report).await?;
             }
             Ok(None)

@@ -13,11 +13,13 @@ use super::report::Report;
 const ROUNDS: usize = 3;
 
 impl Place {
-    /// Looks at the connection that `answer` logged in. True if nothing speaks against more logins.
+    /// Looks at the connection that `answer` logged in; `before` are those who came before. True if nothing speaks against more
+    /// logins.
     pub(super) async fn session(
         &self,
         mut http: Http,
         answer: &Response,
+        before: &Crowd,
         report: &mut Report<'_>,
     ) -> bool {
         let each_request = answer
@@ -33,9 +35,12 @@ impl Place {
             report.note(finding);
             lasts = false;
         }
+        // Where a limit answers like somebody who has no right, it says nothing.
+        let limited = before.doubtful > 0;
+        let login = Some(answer.status).filter(|_| !limited);
         let mut strangers = Crowd::default();
         for _ in 0..ROUNDS {
-            strangers += Crowd::ask(&self.dialer, Some(answer.status)).await;
+            strangers += Crowd::ask(&self.dialer, login).await;
         }
         let taken = match lasts {
             true => self.again(&mut http, "still", report).await.err(),
@@ -43,7 +48,7 @@ impl Place {
         };
         // The connection to the server may be anybody's from now on.
         drop(http);
-        strangers += Crowd::ask(&self.dialer, Some(answer.status)).await;
+        strangers += Crowd::ask(&self.dialer, login).await;
         report.line("strangers", format_args!("{strangers}"));
         if strangers.let_in > 0 {
             report.note(Finding::Inherited(strangers));

@@ -172,13 +172,17 @@ fn sessions_of_others() {
 /// Nobody's login has to do with who is refused only where many come at once.
 #[test]
 fn limits_that_a_crowd_meets_are_no_logins() {
-    for status in [403, 404, 302] {
+    // 403 also where the login itself has no right.
+    for (login, status) in [(200, 403), (200, 404), (200, 302), (403, 403)] {
         let open: Arc<AtomicUsize> = Arc::default();
         let limited = Scripted::start(move || {
             let place = Place::taken(&open);
             let mut inner = connection("", 200);
             Box::new(move |authorization| match place.0.load(Ordering::Relaxed) {
-                0..=4 => inner(authorization),
+                0..=4 => match inner(authorization)? {
+                    answered if answered.starts_with("HTTP/1.1 200 ") => Some(answer(login, "")),
+                    answered => Some(answered),
+                },
                 _ => Some(answer(status, "")),
             })
         });
