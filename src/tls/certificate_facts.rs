@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 
 use pkcs8::der::pem::{LineEnding, encode_string};
+use rustls::CertificateError;
+use rustls::pki_types::UnixTime;
 use sha1::{Digest as _, Sha1};
 use x509_parser::asn1_rs::{Any, BmpString, Class, Tag, ToDer as _};
 use x509_parser::objects::{oid_registry, oid2abbrev};
@@ -25,6 +27,27 @@ impl<'a> CertificateFacts<'a> {
     /// Whether its subject is said to be its issuer.
     pub(super) fn names_itself(&self) -> bool {
         self.parsed.subject() == self.parsed.issuer()
+    }
+
+    /// Whether it says that it may sign others.
+    pub(super) fn is_authority(&self) -> bool {
+        self.parsed.is_ca()
+    }
+
+    /// Whether a time is within its own.
+    ///
+    /// # Errors
+    /// It has not begun, or is over.
+    pub(super) fn verify_dates(&self, now: UnixTime) -> Result<(), CertificateError> {
+        let validity = self.parsed.validity();
+        let seconds = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+        if seconds < validity.not_before.timestamp() {
+            return Err(CertificateError::NotValidYet);
+        }
+        match seconds > validity.not_after.timestamp() {
+            true => Err(CertificateError::Expired),
+            false => Ok(()),
+        }
     }
 
     /// PEM, with a line end behind it.

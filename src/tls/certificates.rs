@@ -111,14 +111,18 @@ pub(super) fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, String>
     }
 }
 
-/// Adds the certificates of a PEM file to those that are trusted.
-pub(super) fn add_roots(roots: &mut RootCertStore, path: &Path) -> Result<(), String> {
-    for certificate in chain(path)? {
+/// Adds the certificates of a PEM file to those that are trusted, and returns them.
+pub(super) fn add_roots(
+    roots: &mut RootCertStore,
+    path: &Path,
+) -> Result<Vec<CertificateDer<'static>>, String> {
+    let certificates = chain(path)?;
+    for certificate in &certificates {
         roots
-            .add(certificate)
+            .add(certificate.clone())
             .map_err(|error| format!("cannot load certificate \"{}\" ({error})", path.display()))?;
     }
-    Ok(())
+    Ok(certificates)
 }
 
 /// The lists of revoked certificates of a PEM file.

@@ -1,16 +1,22 @@
 //! TLS towards servers, as a group has it.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
 use rustls::client::danger::{ServerCertVerified, ServerCertVerifier};
-use rustls::client::{Resumption, UnbufferedClientConnection, WebPkiServerVerifier};
+use rustls::client::{
+    Resumption, UnbufferedClientConnection, WebPkiServerVerifier, verify_server_name,
+};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
 use rustls::{ClientConfig, RootCertStore};
+use sha2::{Digest as _, Sha256};
 
 use crate::config::model::UpstreamTls;
 
+use super::certificate_facts::CertificateFacts;
 use super::certificates;
 use super::protocols::{provider, versions};
 use super::signatures::checks_signatures;
@@ -95,37 +101,31 @@ pub fn load(settings: &UpstreamTls) -> Result<GroupTls, String> {
     })
 }
 
-/// What certificates are verified with.
+/// What certificates are verified by.
 fn verifier(
     settings: &UpstreamTls,
     provider: &Arc<CryptoProvider>,
-) -> Result<Arc<WebPkiServerVerifier>, String> {
+) -> Result<Arc<Checked>, String> {
     let mut roots = RootCertStore::empty();
-    match &settings.trusted {
+    let trusted = match &settings.trusted {
         Some(path) => certificates::add_roots(&mut roots, path)?,
-        None => {
-            roots = system_roots();
-            if roots.is_empty() {
-                return Err(
-                    "the system trusts no certificate, and there is no \"proxy_ssl_trusted_certificate\""
-                        .to_owned(),
-                );
-            }
-        }
+        None => add_system_roots(&mut roots),
+    };
+    if roots.is_empty() {
+        return Err(
+            "the system trusts no certificate, and there is no \"proxy_ssl_trusted_certificate\""
+                .to_owned(),
+        );
     }
     let mut builder =
         WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
+    let mut trusted: HashSet<_> = trusted.iter().map(digest).collect();
     if let Some(path) = &settings.crl {
         builder = builder.with_crls(certificates::revocations(path)?);
+        trusted.clear();
     }
-    builder.build().map_err(|error| error.to_string())
-}
-
-/// The certificates that the system trusts: those of `SSL_CERT_FILE` and `SSL_CERT_DIR` where these are set.
-fn system_roots() -> RootCertStore {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    roots
+    let verifier = builder.build().map_err(|error| error.to_string())?;
+    Ok(Arc::new(Checked { verifier, trusted }))
 }
 
 /// A client's settings that take any certificate, and offer these protocols (ALPN). [`judge`] says what others would have made of
@@ -147,7 +147,7 @@ pub fn trusting_the_system(protocols: &[&[u8]]) -> Result<Arc<ClientConfig>, rus
 
 fn offering(
     protocols: &[&[u8]],
-    checked: Option<Arc<WebPkiServerVerifier>>,
+    checked: Option<Arc<Checked>>,
 ) -> Result<Arc<ClientConfig>, rustls::Error> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let verifier = Verifier {
@@ -173,21 +173,31 @@ pub fn judge(chain: &[CertificateDer<'_>], name: &ServerName<'_>) -> Result<(), 
     let Some((own, others)) = chain.split_first() else {
         return Err(rustls::Error::NoCertificatesPresented);
     };
-    let verified = system_verifier()?.verify_server_cert(own, others, name, &[], UnixTime::now());
+    let verified = system_verifier()?.verify(own, others, name, &[], UnixTime::now());
     verified.map(|_| ())
 }
 
-fn system_verifier() -> Result<Arc<WebPkiServerVerifier>, rustls::Error> {
+/// Adds the certificates that the system trusts, those of `SSL_CERT_FILE` and `SSL_CERT_DIR` where these are set, and returns them.
+fn add_system_roots(roots: &mut RootCertStore) -> Vec<CertificateDer<'static>> {
+    let certificates = rustls_native_certs::load_native_certs().certs;
+    roots.add_parsable_certificates(certificates.iter().cloned());
+    certificates
+}
+
+fn system_verifier() -> Result<Arc<Checked>, rustls::Error> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    WebPkiServerVerifier::builder_with_provider(Arc::new(system_roots()), provider)
+    let mut roots = RootCertStore::empty();
+    let trusted = add_system_roots(&mut roots).iter().map(digest).collect();
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
         .build()
-        .map_err(|error| rustls::Error::General(error.to_string()))
+        .map_err(|error| rustls::Error::General(error.to_string()))?;
+    Ok(Arc::new(Checked { verifier, trusted }))
 }
 
 /// Verifies certificates, or takes all of them; that the server has the key to its own is checked in any case.
 #[derive(Debug)]
 struct Verifier {
-    checked: Option<Arc<WebPkiServerVerifier>>,
+    checked: Option<Arc<Checked>>,
     depth: usize,
     provider: Arc<CryptoProvider>,
 }
@@ -207,12 +217,48 @@ impl ServerCertVerifier for Verifier {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let Some(verifier) = &self.checked else {
+        let Some(checked) = &self.checked else {
             return Ok(ServerCertVerified::assertion());
         };
         let depth = self.depth.min(intermediates.len());
-        verifier.verify_server_cert(end_entity, &intermediates[..depth], name, ocsp, now)
+        checked.verify(end_entity, &intermediates[..depth], name, ocsp, now)
     }
 
     checks_signatures!();
+}
+
+/// What certificates are verified by.
+#[derive(Debug)]
+struct Checked {
+    verifier: Arc<WebPkiServerVerifier>,
+    /// SHA-256 of those that are trusted as they are; none where revoked ones are looked for, which nobody lists for himself.
+    trusted: HashSet<[u8; 32]>,
+}
+
+impl Checked {
+    fn verify(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        // webpki takes no authority's certificate for a server's, but one that signs itself is made as an authority's by default
+        // (`openssl req -x509`), and OpenSSL takes it where it is trusted itself.
+        if self.trusted.contains(&digest(end_entity))
+            && let Some(facts) = CertificateFacts::of(end_entity)
+            && facts.is_authority()
+        {
+            facts.verify_dates(now)?;
+            verify_server_name(&ParsedCertificate::try_from(end_entity)?, name)?;
+            return Ok(ServerCertVerified::assertion());
+        }
+        let verifier = &self.verifier;
+        verifier.verify_server_cert(end_entity, intermediates, name, ocsp, now)
+    }
+}
+
+fn digest(certificate: &CertificateDer<'_>) -> [u8; 32] {
+    Sha256::digest(certificate).into()
 }

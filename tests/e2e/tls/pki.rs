@@ -38,22 +38,28 @@ impl Pki {
 
     /// Makes another certificate, and its key beside it, for names and for 127.0.0.1.
     pub(crate) fn add(&mut self, called: &str, names: &[&str]) {
-        self.add_until(called, names, None);
+        self.add_until(called, names, None, IsCa::NoCa);
+    }
+
+    /// Makes another one that may sign others, as `openssl req -x509` does.
+    pub(crate) fn add_authority(&mut self, called: &str, names: &[&str], ends: SystemTime) {
+        let is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        self.add_until(called, names, Some(ends), is_ca);
     }
 
     /// Makes one for `mail.test` that ends in so many days.
     pub(crate) fn add_ending(&mut self, called: &str, days: u64) {
         let end = SystemTime::now() + Duration::from_secs(days * 86_400 - 60);
-        self.add_until(called, &["mail.test"], Some(end));
+        self.add_until(called, &["mail.test"], Some(end), IsCa::NoCa);
     }
 
     /// Makes one for `mail.test` that ended yesterday.
     pub(crate) fn add_expired(&mut self, called: &str) {
         let end = SystemTime::now() - Duration::from_secs(86_400);
-        self.add_until(called, &["mail.test"], Some(end));
+        self.add_until(called, &["mail.test"], Some(end), IsCa::NoCa);
     }
 
-    fn add_until(&mut self, called: &str, names: &[&str], end: Option<SystemTime>) {
+    fn add_until(&mut self, called: &str, names: &[&str], end: Option<SystemTime>, is_ca: IsCa) {
         let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
         let mut params = CertificateParams::new(names).expect("names");
         let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -61,6 +67,7 @@ impl Pki {
         if let Some(end) = end {
             params.not_after = end.into();
         }
+        params.is_ca = is_ca;
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("a key");
         let certificate = params.self_signed(&key).expect("a certificate");
         self.roots

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
 
 use ntlm_origin::Kerberos;
 use ntlm_origin::programs::RealClient;
@@ -187,6 +188,38 @@ fn whom_the_front_believes() {
             log.contains(&format!("upstream: \"https://{}", tls.addr)),
             said,
             "{log}"
+        );
+    }
+}
+
+#[test]
+fn an_authority_s_certificate_is_a_server_s_where_it_is_trusted_itself() {
+    let mut pki = Pki::new();
+    let day = Duration::from_secs(86_400);
+    let now = SystemTime::now();
+    pki.add_authority("own", &["exchange.test"], now + day);
+    pki.add_authority("other", &["exchange.test"], now + day);
+    pki.add_authority("over", &["exchange.test"], now - day);
+    let origin = origins(1, Kerberos::Declined).remove(0);
+    for (shown, trusted, name, expected) in [
+        ("own", "own", "exchange.test", 200),
+        ("own", "own", "other.test", 502),
+        ("own", "other", "exchange.test", 502),
+        ("over", "over", "exchange.test", 502),
+    ] {
+        let tls = Terminator::before(origin.addr(), &pki, shown, None);
+        let front = Front::start(&format!(
+            "server {{ listen 127.0.0.1:0; location / {{ proxy_pass https://{}; proxy_ssl_verify on;
+                 proxy_ssl_name {name}; proxy_ssl_trusted_certificate {}; }} }}",
+            tls.addr,
+            pki.path(&format!("{trusted}.pem")).display(),
+        ));
+        let status = Peer::connect(front.addr(0)).get("/whoami").status();
+        assert_eq!(
+            status,
+            expected,
+            "{shown} {trusted} {name}: {}",
+            front.error_log()
         );
     }
 }
