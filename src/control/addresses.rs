@@ -10,29 +10,74 @@ use crate::observe::cause::Cause;
 
 use super::{StartError, emerg};
 
+/// A listening address.
+#[derive(Clone)]
+pub(super) struct Address {
+    /// As a configuration names it.
+    pub(super) name: ListenAddress,
+    /// Its sockets.
+    pub(super) bound: Arc<Bound>,
+    /// Who has opened them.
+    pub(super) opener: Opener,
+}
+
+/// Who has opened listening sockets, and so may have them still.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Opener {
+    /// This process.
+    Own,
+    /// The process with the old binary, or one before it.
+    Predecessor,
+    /// systemd, which keeps them for the next start.
+    Systemd,
+}
+
 /// The listening addresses of the process, by the number that workers know them by.
 #[derive(Default)]
 pub(super) struct Addresses {
-    open: Vec<(ListenAddress, u64, Arc<Bound>)>,
+    open: Vec<(u64, Address)>,
     /// What this process was started with and has not used.
-    inherited: Vec<(ListenAddress, Bound)>,
+    inherited: Vec<Address>,
     next: u64,
+    /// Those with a lower number were handed to the latest process with the new binary.
+    handed_over: u64,
 }
 
 impl Addresses {
     /// With sockets that this process was started with; those that the first configuration does not name are closed.
-    pub(super) fn with(inherited: Vec<(ListenAddress, Bound)>) -> Self {
+    pub(super) fn with(inherited: Vec<Address>) -> Self {
         Self {
             inherited,
             ..Self::default()
         }
     }
 
-    /// All that are open.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&ListenAddress, &Bound)> {
-        self.open
-            .iter()
-            .map(|(address, _, bound)| (address, &**bound))
+    /// All that are open, for the process with the new binary.
+    pub(super) fn hand_over(&mut self) -> impl Iterator<Item = &Address> {
+        self.handed_over = self.next;
+        self.open.iter().map(|(_, address)| address)
+    }
+
+    /// Notes at which addresses somebody else listens, too: systemd, and of the processes with the `old` and the `new` binary those that
+    /// are there. Returns the addresses that nobody else has.
+    pub(super) fn share(&self, old: bool, new: bool) -> Vec<(u64, Arc<Bound>)> {
+        let with_old = |address: &Address| match address.opener {
+            Opener::Own => false,
+            Opener::Predecessor => old,
+            Opener::Systemd => true,
+        };
+        for address in &self.inherited {
+            address.bound.share(with_old(address));
+        }
+        let mut alone = Vec::new();
+        for (id, address) in &self.open {
+            let shared = with_old(address) || new && *id < self.handed_over;
+            address.bound.share(shared);
+            if !shared {
+                alone.push((*id, Arc::clone(&address.bound)));
+            }
+        }
+        alone
     }
 
     /// Opens what `listeners` name and is not open yet. Returns the number of each, and what was opened.
@@ -49,24 +94,27 @@ impl Addresses {
             let known = self
                 .open
                 .iter()
-                .find(|(address, id, _)| *address == listener.address && !ids.contains(id));
-            if let Some((_, id, _)) = known {
+                .find(|(id, address)| address.name == listener.address && !ids.contains(id));
+            if let Some((id, _)) = known {
                 ids.push(*id);
                 continue;
             }
-            let ours = self.open.iter().chain(&opened);
-            let shares_port = ours
-                .map(|(address, ..)| address)
-                .any(|address| same_port(address, &listener.address));
+            let mut ours = self.open.iter().chain(&opened);
+            let shares_port = ours.any(|(_, address)| same_port(&address.name, &listener.address));
             let mut inherited = self.inherited.iter();
-            let inherited = inherited.position(|(address, _)| *address == listener.address);
-            let bound = match inherited {
-                Some(at) => self.inherited.remove(at).1,
-                None => bind(listener, workers, shares_port)
-                    .map_err(|error| refused(listener, &error))?,
+            let inherited = inherited.position(|address| address.name == listener.address);
+            let address = match inherited {
+                Some(at) => self.inherited.remove(at),
+                None => Address {
+                    name: listener.address.clone(),
+                    bound: bind(listener, workers, shares_port)
+                        .map(Arc::new)
+                        .map_err(|error| refused(listener, &error))?,
+                    opener: Opener::Own,
+                },
             };
             ids.push(next);
-            opened.push((listener.address.clone(), next, Arc::new(bound)));
+            opened.push((next, address));
             next += 1;
         }
         self.next = next;
@@ -78,10 +126,10 @@ impl Addresses {
         let Opened { ids, opened } = opened;
         let new = opened
             .iter()
-            .map(|(_, id, bound)| (*id, Arc::clone(bound)))
+            .map(|(id, address)| (*id, Arc::clone(&address.bound)))
             .collect();
         self.open.extend(opened);
-        self.open.retain(|(_, id, _)| ids.contains(id));
+        self.open.retain(|(id, _)| ids.contains(id));
         self.inherited.clear();
         new
     }
@@ -90,7 +138,7 @@ impl Addresses {
 /// What was opened for a configuration, and is closed again unless that takes effect.
 pub(super) struct Opened {
     ids: Vec<u64>,
-    opened: Vec<(ListenAddress, u64, Arc<Bound>)>,
+    opened: Vec<(u64, Address)>,
 }
 
 impl Opened {

@@ -37,7 +37,7 @@ use crate::proxy::{Command, Deployment};
 use addresses::Addresses;
 use binding::{Bindings, Compared};
 use deploy::{deploy, load_group_tls, load_tls, open_logs};
-use upgrade::{Inherited, Owner};
+use upgrade::{Inherited, Predecessor};
 use workers::Workers;
 
 /// How often the certificates of the front and of the servers are compared, and how soon again if one could not be asked.
@@ -97,7 +97,7 @@ pub enum Source {
 pub fn serve(config: Config, source: Source, io: Io) -> Result<(), StartError> {
     let inherited = Inherited::from_environment();
     // Who was started by a daemon is one.
-    let ready = if config.main.daemon && !inherited.is_of_predecessor() {
+    let ready = if config.main.daemon && !inherited.predecessor.is_some() {
         daemonize().map_err(emerg)?
     } else {
         Ready::in_front()
@@ -221,8 +221,8 @@ struct Control {
     logs: LogFiles,
     main_log: Arc<ErrorLog>,
     addresses: Addresses,
-    /// Who else has the sockets from before this process.
-    owner: Owner,
+    /// The process with the old binary, which may be there still.
+    predecessor: Option<Predecessor>,
     /// The process with the new binary, while it runs.
     successor: Option<Child>,
     pid_file: Option<PidFile>,
@@ -250,11 +250,12 @@ impl Control {
         for problem in &inherited.problems {
             main_log.note(Level::Warn, format_args!("{problem}"));
         }
-        let owner = inherited.owner;
-        let mut addresses = Addresses::with(inherited.sockets);
+        let predecessor = inherited.predecessor;
+        let mut addresses = Addresses::with(inherited.addresses);
         let opened = addresses.open(&config.http.listeners, workers)?;
         let deployment = deploy(config, opened.ids().to_vec(), &mut logs, None)?;
         runtime.block_on(require_bindings(&deployment, &main_log))?;
+        addresses.share(predecessor.and_then(Predecessor::pid).is_some(), false);
         let bound = addresses.commit(opened);
         let pid_file = match &source {
             Source::Files(_) => Some(PidFile::create(&deployment.config.main.pid).map_err(emerg)?),
@@ -271,7 +272,7 @@ impl Control {
                     logs,
                     main_log,
                     addresses,
-                    owner,
+                    predecessor,
                     successor: None,
                     pid_file,
                     workers,
@@ -432,11 +433,11 @@ impl Control {
     /// Tells the service manager that this process ends, in `patience` if that is limited; the service goes on where there is a
     /// process with the other binary.
     fn tell_of_stop(&self, patience: Option<Duration>) {
-        self.tell_manager(match self.owner {
-            Owner::Predecessor(pid) if self.owner.is_there() => notify::main_process(pid),
+        self.tell_manager(match self.old_process() {
+            Some(pid) => notify::main_process(pid),
             // It has said that it is the one when it was ready.
-            _ if self.successor.is_some() => Ok(()),
-            _ => notify::stopping(patience.map(|patience| patience + 2 * STOP_PATIENCE)),
+            None if self.successor.is_some() => Ok(()),
+            None => notify::stopping(patience.map(|patience| patience + 2 * STOP_PATIENCE)),
         });
     }
 
@@ -536,19 +537,20 @@ impl Control {
 
     /// Finishes what is in flight, at most for `worker_shutdown_timeout`; TERM and INT end the patience.
     async fn drain(&mut self, signals: &mut Signals) {
-        let shared = self.share_addresses();
-        if !shared {
-            for (_, bound) in self.addresses.iter() {
-                if let Err(error) = bound.let_nobody_in() {
-                    let cause = Cause::from(&error);
-                    let message =
-                        format_args!("setsockopt(SO_ATTACH_FILTER) failed ({cause}), ignored");
-                    self.main_log.note(Level::Warn, message);
-                }
+        let alone = self.share_addresses();
+        for (_, bound) in &alone {
+            if let Err(error) = bound.let_nobody_in() {
+                let cause = Cause::from(&error);
+                let message =
+                    format_args!("setsockopt(SO_ATTACH_FILTER) failed ({cause}), ignored");
+                self.main_log.note(Level::Warn, message);
             }
         }
         self.addresses = Addresses::default();
-        self.workers.tell(|| Command::Drain { shared });
+        let alone: Arc<[u64]> = alone.into_iter().map(|(id, _)| id).collect();
+        self.workers.tell(|| Command::Drain {
+            alone: Arc::clone(&alone),
+        });
         let patience = self.deployment.config.main.shutdown_timeout;
         self.tell_of_stop(patience);
         let deadline = patience.map(|patience| Instant::now() + patience);

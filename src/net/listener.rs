@@ -171,6 +171,8 @@ impl Bound {
         for socket in &sockets {
             socket.set_cloexec(true)?;
             socket.set_nonblocking(true)?;
+            // Whoever had them may have let nobody in any more. Without a filter there is nothing to detach.
+            let _ = socket.detach_filter();
         }
         let first = sockets.first().ok_or(Errno::EINVAL)?.local_addr()?;
         Ok(Self {

@@ -89,8 +89,8 @@ pub enum Command {
     HandLogsOver(UnboundedSender<Infallible>),
     /// Finish what is in flight, then stop.
     Drain {
-        /// Another process has the listening sockets, too, and whoever waits in them.
-        shared: bool,
+        /// The addresses that no other process has, nor whoever waits there.
+        alone: Arc<[u64]>,
     },
     /// Stop.
     Stop,
@@ -143,9 +143,10 @@ pub fn run(setup: Setup) -> io::Result<()> {
                     worker.listen(bound)?;
                 }
                 Command::HandLogsOver(_done) => outlet::flush(),
-                Command::Drain { shared } => {
+                Command::Drain { alone } => {
                     // First, so that whoever is told to come again is refused at once where he would come here.
-                    if !shared {
+                    worker.close_addresses(&alone);
+                    if !alone.is_empty() {
                         net::sleep(HANDSHAKE_PATIENCE).await;
                         worker.accept_all();
                     }

@@ -16,6 +16,7 @@ mod prefix;
 #[allow(dead_code)]
 mod site;
 
+mod activation;
 mod answers;
 mod bodies;
 mod cli;

@@ -2,18 +2,15 @@
 
 #![allow(clippy::unwrap_used)] // a test: a panic is a failure
 
-use std::net::{SocketAddr, TcpListener};
-use std::os::fd::OwnedFd;
-use std::process::{Command, Stdio};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use ntlm_origin::client::Connection;
 use ntlm_origin::{Kerberos, User};
 
-use crate::front::{BINARY, Front, eventually};
+use crate::front::{Front, eventually};
 use crate::peer::Peer;
 use crate::site::{alice, origins};
 
@@ -53,10 +50,15 @@ impl Drop for Successor {
 
 /// Has `pid` start the new binary; the number of its process, once it serves.
 pub(crate) fn upgrade(front: &Front, pid: i32) -> i32 {
-    let before = front.error_log().len();
+    upgrade_logged(pid, || front.error_log())
+}
+
+/// The same of a front whose error log is what `error_log` returns.
+pub(crate) fn upgrade_logged(pid: i32, error_log: impl Fn() -> String) -> i32 {
+    let before = error_log().len();
     tell(pid, Signal::SIGUSR2);
     eventually("the new binary serves", || {
-        let log = &front.error_log()[before..];
+        let log = &error_log()[before..];
         let (_, started) = log.split_once("start new binary process ")?;
         let new: i32 = started.lines().next()?.parse().ok()?;
         let serves = log
@@ -328,46 +330,4 @@ fn addresses_of_the_old_process_can_be_closed_later() {
         std::net::TcpStream::connect(front.addr(1)).err()
     });
     assert_eq!(Peer::connect(front.addr(0)).get("/").text(), "a");
-}
-
-/// As systemd starts a service for a socket unit: the socket is descriptor 3.
-#[test]
-fn a_socket_of_systemd_is_used_and_left_open() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let addr = listener.local_addr().unwrap();
-    let directory = tempfile::tempdir().unwrap();
-    std::fs::create_dir(directory.path().join("logs")).unwrap();
-    let text = format!(
-        "daemon off; worker_processes 2; error_log logs/error.log info; events {{}}
-         http {{ server {{ listen {addr}; return 200 $pid; }} }}"
-    );
-    std::fs::write(directory.path().join("front.conf"), text).unwrap();
-    for _ in 0..2 {
-        let socket = OwnedFd::from(listener.try_clone().unwrap());
-        let mut child = Command::new("sh")
-            .arg("-c")
-            .arg("exec 3<&0 </dev/null; export LISTEN_PID=$$ LISTEN_FDS=1; exec \"$0\" \"$@\"")
-            .arg(BINARY)
-            .arg("-p")
-            .arg(directory.path())
-            .args(["-c", "front.conf"])
-            .stdin(Stdio::from(socket))
-            .spawn()
-            .unwrap();
-        let pid = i32::try_from(child.id()).unwrap();
-        let _end = Successor(pid);
-        // Whoever connects before it serves is served.
-        for _ in 0..10 {
-            assert_eq!(Peer::connect(addr).get("/").text(), pid.to_string());
-        }
-        tell(pid, Signal::SIGQUIT);
-        child.wait().unwrap();
-        // systemd holds on to it.
-        std::net::TcpStream::connect_timeout(&addr, Duration::from_secs(5)).unwrap();
-        let log = std::fs::read_to_string(directory.path().join("logs/error.log")).unwrap();
-        assert!(
-            !log.contains("[emerg]") && !log.contains("[warn] inherited"),
-            "{log}"
-        );
-    }
 }
