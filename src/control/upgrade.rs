@@ -74,11 +74,9 @@ impl Inherited {
     fn take_over(&mut self, text: &str) {
         let mut parts = text.split(';');
         let starter = parts.next().and_then(|pid| pid.parse().ok());
-        // The environment passes to every process that this one's starter starts.
-        let Some(starter) = starter.map(Pid::from_raw).filter(|pid| *pid == getppid()) else {
+        let Some(starter) = starter.map(|pid| Predecessor(Pid::from_raw(pid))) else {
             return;
         };
-        self.predecessor = Some(Predecessor(starter));
         for part in parts {
             let (numbers, marks) =
                 part.split_at(part.trim_end_matches([ANY_PORT, OF_SYSTEMD]).len());
@@ -93,6 +91,12 @@ impl Inherited {
                     "invalid socket number \"{part}\" in {VARIABLE} environment variable"
                 )),
             }
+        }
+        // The environment passes to every process that this one's starter starts, the sockets do not. The starter may be gone.
+        if starter.pid().is_some() || !self.addresses.is_empty() {
+            self.predecessor = Some(starter);
+        } else {
+            self.problems.clear();
         }
     }
 
@@ -232,5 +236,7 @@ fn start_successor<'a>(addresses: impl Iterator<Item = &'a Address>) -> io::Resu
         .env(VARIABLE, text)
         // The service manager's watchdog watches over whichever process serves.
         .env_remove("WATCHDOG_PID")
+        // The number may be that of any process some day.
+        .env_remove("LISTEN_PID")
         .spawn()
 }

@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used)] // a test: a panic is a failure
 
+use std::fs::Permissions;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use nix::sys::signal::{Signal, kill};
@@ -10,8 +13,9 @@ use nix::unistd::Pid;
 use ntlm_origin::client::Connection;
 use ntlm_origin::{Kerberos, User};
 
-use crate::front::{Front, eventually};
+use crate::front::{BINARY, Front, eventually};
 use crate::peer::Peer;
+use crate::prefix::{Prefix, Running, free_address, get};
 use crate::site::{alice, origins};
 
 /// Upgrades in a row.
@@ -330,4 +334,91 @@ fn addresses_of_the_old_process_can_be_closed_later() {
         std::net::TcpStream::connect(front.addr(1)).err()
     });
     assert_eq!(Peer::connect(front.addr(0)).get("/").text(), "a");
+}
+
+/// What is opened after USR2 is the old process's alone, whatever the new one has.
+#[test]
+fn an_address_that_was_not_handed_over_is_closed_with_its_process() {
+    let directory = tempfile::tempdir().unwrap();
+    let [handed, later] = ["handed", "later"].map(|name| directory.path().join(name));
+    let server = format!(
+        "server {{ listen 127.0.0.1:0; listen unix:{}; return 200 $pid; }}",
+        handed.display()
+    );
+    let front = Front::start(&server);
+    let new = Successor(upgrade(&front, front.pid()));
+    front.reload(&format!(
+        "{server} server {{ listen unix:{}; }}",
+        later.display()
+    ));
+    assert!(later.exists());
+    tell(front.pid(), Signal::SIGQUIT);
+    ends(front.pid());
+    assert!(!later.exists());
+    assert_eq!(
+        Peer::connect_unix(&handed).get("/").text(),
+        new.0.to_string()
+    );
+}
+
+/// The old process may be gone before the new one has looked at what it was given.
+#[test]
+fn a_new_binary_serves_although_the_old_one_was_quicker_to_quit() {
+    let prefix = Prefix::with(
+        "",
+        &format!("server {{ listen {}; return 200 $pid; }}", free_address()),
+    );
+    // A binary that takes its time: until the process that started it is no more.
+    let slow = prefix.path().join("slow");
+    let script = format!(
+        "#!/bin/sh\nwhile kill -0 $PPID 2>/dev/null; do sleep 0.01; done\nexec {BINARY} \"$@\"\n"
+    );
+    std::fs::write(&slow, script).unwrap();
+    std::fs::set_permissions(&slow, Permissions::from_mode(0o755)).unwrap();
+    let mut command = prefix.front(&[]);
+    command.arg0(&slow);
+    let started = Running::start(command);
+    assert_eq!(started.wait().code, Some(0));
+    let old = prefix.running_daemon();
+    let address = prefix.listening()[0];
+    tell(old.pid(), Signal::SIGUSR2);
+    let new = eventually("the new binary is started", || {
+        let log = prefix.error_log();
+        let (_, started) = log.split_once("start new binary process ")?;
+        started.lines().next()?.parse::<i32>().ok()
+    });
+    let _new = Successor(new);
+    tell(old.pid(), Signal::SIGQUIT);
+    old.wait();
+    let served = eventually("the pid file", || {
+        prefix.read("logs/front.pid").trim().parse::<i32>().ok()
+    });
+    assert_eq!(served, new, "{}", prefix.error_log());
+    for _ in 0..10 {
+        assert_eq!(get(address, "/").unwrap(), (200, new.to_string()));
+    }
+    let log = prefix.error_log();
+    assert!(!log.contains("[emerg]") && !log.contains("socket"), "{log}");
+    assert_eq!(prefix.run(&["-s", "stop"]).code, Some(0));
+    ends(new);
+}
+
+/// An address that becomes wider or narrower with the binary, as it may with a reload.
+#[test]
+fn an_address_may_change_on_its_port_with_the_binary() {
+    let port = free_address().port();
+    let http = |ip: &str| format!("server {{ listen {ip}:{port}; return 200 $pid; }}");
+    for (before, after) in [("*", "127.0.0.1"), ("127.0.0.1", "*")] {
+        let front = Front::start(&http(before));
+        let file = front.path().join("front.conf");
+        let text = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(&file, text.replace(&http(before), &http(after))).unwrap();
+        let new = Successor(upgrade(&front, front.pid()));
+        tell(front.pid(), Signal::SIGQUIT);
+        ends(front.pid());
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        for _ in 0..10 {
+            assert_eq!(Peer::connect(address).get("/").text(), new.0.to_string());
+        }
+    }
 }
