@@ -3,12 +3,17 @@
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::config::model::{ListenAddress, Listener, TcpKeepalive};
+use crate::config::model::{Level, ListenAddress, Listener, TcpKeepalive};
 use crate::net::{Bound, InetOptions};
 use crate::observe::cause::Cause;
+use crate::observe::error_log::ErrorLog;
 
 use super::{StartError, emerg};
+
+/// How long a start waits before it tries for an address again.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
 /// A listening address.
 #[derive(Clone)]
@@ -85,6 +90,7 @@ impl Addresses {
         &mut self,
         listeners: &[Listener],
         workers: usize,
+        mut patience: Patience<'_>,
     ) -> Result<Opened, StartError> {
         let mut ids = Vec::with_capacity(listeners.len());
         let mut opened = Vec::new();
@@ -99,17 +105,22 @@ impl Addresses {
                 ids.push(*id);
                 continue;
             }
-            let mut ours = self.open.iter().chain(&opened);
-            let shares_port = ours.any(|(_, address)| same_port(&address.name, &listener.address));
+            // What is inherited is there until this takes effect, too.
+            let ours = self.open.iter().chain(&opened);
+            let mut ours = ours.map(|(_, address)| address).chain(&self.inherited);
+            let shares_port = ours.any(|address| same_port(&address.name, &listener.address));
             let mut inherited = self.inherited.iter();
             let inherited = inherited.position(|address| address.name == listener.address);
             let address = match inherited {
                 Some(at) => self.inherited.remove(at),
                 None => Address {
                     name: listener.address.clone(),
-                    bound: bind(listener, workers, shares_port)
-                        .map(Arc::new)
-                        .map_err(|error| refused(listener, &error))?,
+                    bound: Arc::new(bind_patiently(
+                        listener,
+                        workers,
+                        shares_port,
+                        &mut patience,
+                    )?),
                     opener: Opener::Own,
                 },
             };
@@ -135,6 +146,37 @@ impl Addresses {
     }
 }
 
+/// How often an address that is in use is tried for again, as nginx does at a start: who had it may be on the way out.
+pub(super) struct Patience<'a> {
+    retries: u32,
+    log: &'a ErrorLog,
+}
+
+impl<'a> Patience<'a> {
+    /// For two seconds in all.
+    pub(super) fn of_start(log: &'a ErrorLog) -> Self {
+        Self { retries: 4, log }
+    }
+
+    /// Not at all.
+    pub(super) fn none(log: &'a ErrorLog) -> Self {
+        Self { retries: 0, log }
+    }
+
+    /// Waits; false: no longer.
+    fn wait(&mut self, error: &StartError) -> bool {
+        let Some(left) = self.retries.checked_sub(1) else {
+            return false;
+        };
+        self.retries = left;
+        let pause = RETRY_PAUSE.as_millis();
+        let message = format_args!("{error}; try again to bind() after {pause}ms");
+        self.log.note(Level::Notice, message);
+        std::thread::sleep(RETRY_PAUSE);
+        true
+    }
+}
+
 /// What was opened for a configuration, and is closed again unless that takes effect.
 pub(super) struct Opened {
     ids: Vec<u64>,
@@ -145,6 +187,25 @@ impl Opened {
     /// For each listener of the configuration, the number of its address.
     pub(super) fn ids(&self) -> &[u64] {
         &self.ids
+    }
+}
+
+/// Opens an address, as [`bind`] does, and again if it is in use.
+fn bind_patiently(
+    listener: &Listener,
+    workers: usize,
+    shares_port: bool,
+    patience: &mut Patience<'_>,
+) -> Result<Bound, StartError> {
+    loop {
+        let error = match bind(listener, workers, shares_port) {
+            Ok(bound) => return Ok(bound),
+            Err(error) => error,
+        };
+        let refused = refused(listener, &error);
+        if error.kind() != io::ErrorKind::AddrInUse || !patience.wait(&refused) {
+            return Err(refused);
+        }
     }
 }
 

@@ -34,7 +34,7 @@ use crate::process::{
 };
 use crate::proxy::{Command, Deployment};
 
-use addresses::Addresses;
+use addresses::{Addresses, Patience};
 use binding::{Bindings, Compared};
 use deploy::{deploy, load_group_tls, load_tls, open_logs};
 use upgrade::{Inherited, Predecessor};
@@ -252,7 +252,12 @@ impl Control {
         }
         let predecessor = inherited.predecessor;
         let mut addresses = Addresses::with(inherited.addresses);
-        let opened = addresses.open(&config.http.listeners, workers)?;
+        let patience = match &source {
+            Source::Files(_) => Patience::of_start(&main_log),
+            // It is no successor of one that somebody told to end.
+            Source::CommandLine => Patience::none(&main_log),
+        };
+        let opened = addresses.open(&config.http.listeners, workers, patience)?;
         let deployment = deploy(config, opened.ids().to_vec(), &mut logs, None)?;
         runtime.block_on(require_bindings(&deployment, &main_log))?;
         addresses.share(predecessor.and_then(Predecessor::pid).is_some(), false);
@@ -479,9 +484,11 @@ impl Control {
                 format_args!("\"worker_processes\" changes at the next start"),
             );
         }
-        let opened = self
-            .addresses
-            .open(&config.http.listeners, self.workers.len())?;
+        let opened = self.addresses.open(
+            &config.http.listeners,
+            self.workers.len(),
+            Patience::none(&main_log),
+        )?;
         let ids = opened.ids().to_vec();
         let deployment = deploy(config, ids, &mut self.logs, Some(&self.deployment))?;
         self.logs.start_writers().map_err(emerg)?;
