@@ -26,6 +26,37 @@ pub(super) struct Address {
     pub(super) opener: Opener,
 }
 
+impl Address {
+    /// One of which this process was given the sockets; `any_port`: the configuration left the port to the kernel. `None` for sockets
+    /// that are neither TCP nor have a file.
+    pub(super) fn inherited(bound: Bound, any_port: bool, opener: Opener) -> Option<Self> {
+        let mut name = name_of(&bound)?;
+        if let ListenAddress::Inet(address) = &mut name
+            && any_port
+        {
+            address.set_port(0);
+        }
+        Some(Self {
+            name,
+            bound: Arc::new(bound),
+            opener,
+        })
+    }
+
+    /// Whether its sockets are those of `other`.
+    fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.bound, &other.bound)
+    }
+}
+
+/// Where sockets listen, as a configuration would name it.
+fn name_of(bound: &Bound) -> Option<ListenAddress> {
+    match bound.path() {
+        Some(path) => Some(ListenAddress::Unix(path.to_owned())),
+        None => bound.address().map(ListenAddress::Inet),
+    }
+}
+
 /// Who has opened listening sockets, and so may have them still.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Opener {
@@ -41,15 +72,18 @@ pub(super) enum Opener {
 #[derive(Default)]
 pub(super) struct Addresses {
     open: Vec<(u64, Address)>,
-    /// What this process was started with and has not used.
+    /// What this process was started with, until the first configuration takes effect.
     inherited: Vec<Address>,
+    /// Those of systemd that the configuration does not name. Others can only be closed; these would still be open, and in the way of
+    /// a reload that names them.
+    unused: Vec<Address>,
     next: u64,
     /// Those with a lower number were handed to the latest process with the new binary.
     handed_over: u64,
 }
 
 impl Addresses {
-    /// With sockets that this process was started with; those that the first configuration does not name are closed.
+    /// With sockets that this process was started with.
     pub(super) fn with(inherited: Vec<Address>) -> Self {
         Self {
             inherited,
@@ -57,10 +91,11 @@ impl Addresses {
         }
     }
 
-    /// All that are open, for the process with the new binary.
+    /// All that there are, for the process with the new binary.
     pub(super) fn hand_over(&mut self) -> impl Iterator<Item = &Address> {
         self.handed_over = self.next;
-        self.open.iter().map(|(_, address)| address)
+        let open = self.open.iter().map(|(_, address)| address);
+        open.chain(&self.unused)
     }
 
     /// Notes at which addresses somebody else listens, too: systemd, and of the processes with the `old` and the `new` binary those that
@@ -105,22 +140,18 @@ impl Addresses {
                 ids.push(*id);
                 continue;
             }
-            // What is inherited is there until this takes effect, too.
-            let ours = self.open.iter().chain(&opened);
-            let mut ours = ours.map(|(_, address)| address).chain(&self.inherited);
-            let shares_port = ours.any(|address| same_port(&address.name, &listener.address));
-            let mut inherited = self.inherited.iter();
-            let inherited = inherited.position(|address| address.name == listener.address);
-            let address = match inherited {
-                Some(at) => self.inherited.remove(at),
+            let address = match self.spare(listener, listeners, &opened) {
+                Some(spare) => {
+                    let set_up = spare.bound.set_up(&inet_options(listener, false));
+                    set_up.map_err(|error| refused(listener, &error))?;
+                    Address {
+                        name: listener.address.clone(),
+                        ..spare.clone()
+                    }
+                }
                 None => Address {
                     name: listener.address.clone(),
-                    bound: Arc::new(bind_patiently(
-                        listener,
-                        workers,
-                        shares_port,
-                        &mut patience,
-                    )?),
+                    bound: Arc::new(self.bind(listener, workers, &opened, &mut patience)?),
                     opener: Opener::Own,
                 },
             };
@@ -132,16 +163,95 @@ impl Addresses {
         Ok(Opened { ids, opened })
     }
 
+    /// What there is already for a listener that is new: what was inherited, or is systemd's and needed by none of `listeners` as it is.
+    fn spare(
+        &self,
+        listener: &Listener,
+        listeners: &[Listener],
+        opened: &[(u64, Address)],
+    ) -> Option<&Address> {
+        let is_named = |name: &ListenAddress| listeners.iter().any(|other| other.address == *name);
+        let open = self.open.iter().map(|(_, address)| address);
+        let given_up = open.filter(|address| address.opener == Opener::Systemd);
+        let given_up = given_up.filter(|address| !is_named(&address.name));
+        let spare = self.inherited.iter().chain(&self.unused).chain(given_up);
+        let spare = spare.filter(|address| !opened.iter().any(|(_, used)| used.is(address)));
+        let same = |address: &&Address| {
+            address.name == listener.address
+                || name_of(&address.bound).is_some_and(|name| name == listener.address)
+        };
+        // `ListenStream=80` takes both protocols, `listen 80` is about IPv4.
+        let for_both = |address: &&Address| {
+            let name = name_of(&address.bound);
+            address.opener == Opener::Systemd
+                && takes_as_ipv6(&address.bound, &listener.address)
+                && name.is_some_and(|name| !is_named(&name))
+        };
+        let mut of_both = spare.clone();
+        { spare }.find(same).or_else(|| of_both.find(for_both))
+    }
+
+    /// Opens an address, and tries again as long as there is patience if it is in use.
+    fn bind(
+        &self,
+        listener: &Listener,
+        workers: usize,
+        opened: &[(u64, Address)],
+        patience: &mut Patience<'_>,
+    ) -> Result<Bound, StartError> {
+        let ours = self.open.iter().chain(opened).map(|(_, address)| address);
+        // What the process before had is there until this takes effect, too.
+        let inherited = self.inherited.iter();
+        let inherited = inherited.filter(|address| address.opener == Opener::Predecessor);
+        let mut sharing = ours.clone().chain(inherited);
+        let shares_port = sharing.any(|address| same_port(&address.name, &listener.address));
+        loop {
+            let error = match bind(listener, workers, shares_port) {
+                Ok(bound) => return Ok(bound),
+                Err(error) => error,
+            };
+            let refused = refused(listener, &error);
+            if error.kind() != io::ErrorKind::AddrInUse {
+                return Err(refused);
+            }
+            let unused = self.inherited.iter().chain(&self.unused);
+            let mut of_systemd = ours.clone().chain(unused);
+            if let Some(reason) = of_systemd.find_map(|address| in_the_way(address, listener)) {
+                return Err(emerg(format_args!("{refused}: {reason}")));
+            }
+            if !patience.wait(&refused) {
+                return Err(refused);
+            }
+        }
+    }
+
     /// Makes what was opened part of the process and closes what `ids` do not name any more.
-    pub(super) fn commit(&mut self, opened: Opened) -> Vec<(u64, Arc<Bound>)> {
+    pub(super) fn commit(&mut self, opened: Opened, log: &ErrorLog) -> Vec<(u64, Arc<Bound>)> {
         let Opened { ids, opened } = opened;
         let new = opened
             .iter()
             .map(|(id, address)| (*id, Arc::clone(&address.bound)))
             .collect();
-        self.open.extend(opened);
-        self.open.retain(|(id, _)| ids.contains(id));
-        self.inherited.clear();
+        let all = self.open.drain(..).chain(opened);
+        let (open, closed): (Vec<_>, Vec<_>) = all.partition(|(id, _)| ids.contains(id));
+        self.open = open;
+        let is_used = |address: &Address| self.open.iter().any(|(_, used)| used.is(address));
+        self.unused.retain(|address| !is_used(address));
+        let closed = closed.into_iter().map(|(_, address)| address);
+        for mut address in self.inherited.drain(..).chain(closed) {
+            if address.opener != Opener::Systemd || is_used(&address) {
+                continue;
+            }
+            if let Some(name) = name_of(&address.bound) {
+                address.name = name;
+            }
+            let message = format_args!(
+                "nobody is accepted on the socket that systemd has opened at {}: no \"listen\" names it",
+                Shown(&address.name)
+            );
+            log.note(Level::Warn, message);
+            self.unused.push(address);
+        }
         new
     }
 }
@@ -190,25 +300,6 @@ impl Opened {
     }
 }
 
-/// Opens an address, as [`bind`] does, and again if it is in use.
-fn bind_patiently(
-    listener: &Listener,
-    workers: usize,
-    shares_port: bool,
-    patience: &mut Patience<'_>,
-) -> Result<Bound, StartError> {
-    loop {
-        let error = match bind(listener, workers, shares_port) {
-            Ok(bound) => return Ok(bound),
-            Err(error) => error,
-        };
-        let refused = refused(listener, &error);
-        if error.kind() != io::ErrorKind::AddrInUse || !patience.wait(&refused) {
-            return Err(refused);
-        }
-    }
-}
-
 /// The error of an address that cannot be had.
 pub(super) fn refused(listener: &Listener, error: &io::Error) -> StartError {
     let address = Shown(&listener.address);
@@ -228,19 +319,55 @@ fn same_port(one: &ListenAddress, other: &ListenAddress) -> bool {
     }
 }
 
+/// Whether IPv6 sockets take clients of this IPv4 address.
+fn takes_as_ipv6(bound: &Bound, other: &ListenAddress) -> bool {
+    match (bound.address(), other) {
+        (Some(address), ListenAddress::Inet(other)) => {
+            other.is_ipv4() && other.port() == address.port() && bound.takes_both_protocols()
+        }
+        _ => false,
+    }
+}
+
+/// Why a listener cannot have its address, if it is because systemd has it already in another way, and what to do about it.
+fn in_the_way(address: &Address, listener: &Listener) -> Option<String> {
+    let ListenAddress::Inet(wanted) = listener.address else {
+        return None;
+    };
+    let at = address.bound.address()?;
+    if address.opener != Opener::Systemd || at.port() != wanted.port() {
+        None
+    } else if address.bound.takes_both_protocols() {
+        Some(format!(
+            "systemd has opened {at} for IPv4, too; let its socket unit say BindIPv6Only=ipv6-only"
+        ))
+    } else if at.is_ipv4() == wanted.is_ipv4()
+        && at.ip().is_unspecified() != wanted.ip().is_unspecified()
+    {
+        Some(format!(
+            "systemd has opened {at}; let \"listen\" and its socket unit name the same address"
+        ))
+    } else {
+        None
+    }
+}
+
 /// Opens an address, with a socket for each worker. `shares_port`: another address with this port is open already.
 pub(super) fn bind(listener: &Listener, workers: usize, shares_port: bool) -> io::Result<Bound> {
     match &listener.address {
         ListenAddress::Inet(address) => {
-            let options = InetOptions {
-                backlog: listener.backlog,
-                shares_port,
-                ipv6only: listener.ipv6only,
-                keepalive: listener.keepalive.filter(|set| !set.off).map(keepalive),
-            };
-            Bound::inet(*address, workers, &options)
+            Bound::inet(*address, workers, &inet_options(listener, shares_port))
         }
         ListenAddress::Unix(path) => Bound::unix(path, listener.backlog),
+    }
+}
+
+fn inet_options(listener: &Listener, shares_port: bool) -> InetOptions {
+    InetOptions {
+        backlog: listener.backlog,
+        shares_port,
+        ipv6only: listener.ipv6only,
+        keepalive: listener.keepalive.filter(|set| !set.off).map(keepalive),
     }
 }
 

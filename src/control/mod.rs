@@ -261,7 +261,7 @@ impl Control {
         let deployment = deploy(config, opened.ids().to_vec(), &mut logs, None)?;
         runtime.block_on(require_bindings(&deployment, &main_log))?;
         addresses.share(predecessor.and_then(Predecessor::pid).is_some(), false);
-        let bound = addresses.commit(opened);
+        let bound = addresses.commit(opened, &main_log);
         let pid_file = match &source {
             Source::Files(_) => Some(PidFile::create(&deployment.config.main.pid).map_err(emerg)?),
             Source::CommandLine => None,
@@ -505,7 +505,7 @@ impl Control {
         }
         limit_descriptors(main, self.workers.len(), &main_log);
         self.share_addresses();
-        let new = self.addresses.commit(opened);
+        let new = self.addresses.commit(opened, &main_log);
         note_addresses(&new, &main_log);
         self.workers
             .tell(|| Command::Deploy(Arc::clone(&deployment), new.clone()));

@@ -3,7 +3,6 @@
 use std::env;
 use std::fmt::Write as _;
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
 use std::process::{Child, Command};
 use std::sync::Arc;
@@ -64,8 +63,21 @@ impl Inherited {
             && pid.parse() == Ok(getpid().as_raw())
         {
             let last = FIRST_OF_SYSTEMD.saturating_add(count.parse().unwrap_or(0));
+            let mut all: Vec<Bound> = Vec::new();
             for descriptor in FIRST_OF_SYSTEMD..last {
-                inherited.add(&[descriptor], false, Opener::Systemd);
+                let Some(bound) = inherited.take(&[descriptor]) else {
+                    continue;
+                };
+                // `ReusePort=`: several may have one address.
+                let address = bound.address();
+                let mut known = all.iter_mut();
+                match known.find(|known| address.is_some() && known.address() == address) {
+                    Some(known) => known.join(bound),
+                    None => all.push(bound),
+                }
+            }
+            for bound in all {
+                inherited.add(bound, false, Opener::Systemd);
             }
         }
         inherited
@@ -86,7 +98,11 @@ impl Inherited {
             };
             let descriptors: Result<Vec<RawFd>, _> = numbers.split(',').map(str::parse).collect();
             match descriptors {
-                Ok(descriptors) => self.add(&descriptors, marks.contains(ANY_PORT), opener),
+                Ok(descriptors) => {
+                    if let Some(bound) = self.take(&descriptors) {
+                        self.add(bound, marks.contains(ANY_PORT), opener);
+                    }
+                }
                 Err(_) => self.problems.push(format!(
                     "invalid socket number \"{part}\" in {VARIABLE} environment variable"
                 )),
@@ -100,36 +116,28 @@ impl Inherited {
         }
     }
 
-    fn add(&mut self, descriptors: &[RawFd], any_port: bool, opener: Opener) {
-        match Bound::inherited(descriptors) {
-            Ok(bound) => match named(&bound, any_port) {
-                Some(name) => self.addresses.push(Address {
-                    name,
-                    bound: Arc::new(bound),
-                    opener,
-                }),
-                None => self
-                    .problems
-                    .push("an inherited socket has no address".to_owned()),
-            },
-            Err(error) => {
-                let cause = Cause::from(&error);
-                self.problems.push(format!(
-                    "inherited socket {descriptors:?} is ignored ({cause})"
-                ));
-            }
+    /// Has the sockets be this process's.
+    fn take(&mut self, descriptors: &[RawFd]) -> Option<Bound> {
+        let taken = Bound::inherited(descriptors);
+        if let Err(error) = &taken {
+            let cause = Cause::from(error);
+            self.problems.push(format!(
+                "inherited socket {descriptors:?} is ignored ({cause})"
+            ));
+        }
+        taken.ok()
+    }
+
+    fn add(&mut self, bound: Bound, any_port: bool, opener: Opener) {
+        // Whoever opened it has it as long as nothing else is known.
+        bound.share(true);
+        match Address::inherited(bound, any_port, opener) {
+            Some(address) => self.addresses.push(address),
+            None => self
+                .problems
+                .push("an inherited socket has no address".to_owned()),
         }
     }
-}
-
-/// The address as a configuration names it.
-fn named(bound: &Bound, any_port: bool) -> Option<ListenAddress> {
-    if let Some(path) = bound.path() {
-        return Some(ListenAddress::Unix(path.to_owned()));
-    }
-    let address = bound.address()?;
-    let port = if any_port { 0 } else { address.port() };
-    Some(ListenAddress::Inet(SocketAddr::new(address.ip(), port)))
 }
 
 impl Control {

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
@@ -183,6 +183,30 @@ impl Bound {
         })
     }
 
+    /// Takes over the sockets of `other`, which listens at the same address.
+    pub fn join(&mut self, mut other: Self) {
+        self.sockets.append(&mut other.sockets);
+    }
+
+    /// Has TCP sockets that another process has opened treat their clients as those do that this one opens. Nothing else can be
+    /// changed once they listen.
+    ///
+    /// # Errors
+    /// Those of `setsockopt(2)`.
+    pub fn set_up(&self, options: &InetOptions) -> io::Result<()> {
+        match self.path {
+            Some(_) => Ok(()),
+            None => { self.sockets.iter() }.try_for_each(|socket| set_up(socket, options)),
+        }
+    }
+
+    /// Whether it is an IPv6 socket for any address that takes IPv4, too.
+    pub fn takes_both_protocols(&self) -> bool {
+        let address = self.address.map(|address| address.ip());
+        address == Some(Ipv6Addr::UNSPECIFIED.into())
+            && self.sockets[0].only_v6().is_ok_and(|only_v6| !only_v6)
+    }
+
     /// Duplicates of the descriptors for a process that is about to be started, which inherits them.
     ///
     /// # Errors
@@ -273,12 +297,17 @@ fn new_inet(address: SocketAddr, options: &InetOptions) -> io::Result<socket2::S
     if address.is_ipv6() {
         socket.set_only_v6(options.ipv6only)?;
     }
-    // Accepted sockets inherit these.
-    socket.set_tcp_nodelay(true)?;
-    if let Some(keepalive) = &options.keepalive {
-        socket.set_tcp_keepalive(keepalive)?;
-    }
+    set_up(&socket, options)?;
     Ok(socket)
+}
+
+/// Sets what accepted sockets inherit.
+fn set_up(socket: &socket2::Socket, options: &InetOptions) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    match &options.keepalive {
+        Some(keepalive) => socket.set_tcp_keepalive(keepalive),
+        None => Ok(()),
+    }
 }
 
 /// Whether a socket file is left over: nobody accepts on it.

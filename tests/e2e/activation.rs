@@ -3,13 +3,14 @@
 #![allow(clippy::unwrap_used)] // a test: a panic is a failure
 
 use std::io::ErrorKind;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixListener;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use socket2::{Domain, SockFilter, SockRef, Socket, Type};
 
 use crate::front::{BINARY, eventually};
 use crate::peer::Peer;
@@ -219,8 +220,8 @@ fn what_systemd_has_not_opened_is_closed_by_who_has() {
 #[test]
 fn an_inherited_socket_lets_everybody_in() {
     let (listener, address) = listener();
-    socket2::SockRef::from(&listener)
-        .attach_filter(&[socket2::SockFilter::new(
+    SockRef::from(&listener)
+        .attach_filter(&[SockFilter::new(
             (libc::BPF_RET | libc::BPF_K) as u16,
             0,
             0,
@@ -231,4 +232,168 @@ fn an_inherited_socket_lets_everybody_in() {
     let prefix = Prefix::with(MAIN, &server);
     let front = Activated::serving(&prefix, &[&listener]);
     assert_eq!(answers(address), front.pid().to_string());
+}
+
+/// As if the front had opened it: what it accepts there sends small answers at once, and notices a peer that is gone.
+#[test]
+fn a_socket_of_systemd_is_set_up_as_the_configuration_says() {
+    let (listener, address) = listener();
+    let prefix = Prefix::with(
+        MAIN,
+        &format!("server {{ listen {address} so_keepalive=7s::3; return 200 $pid; }}"),
+    );
+    let _front = Activated::serving(&prefix, &[&listener]);
+    // The descriptors are those of one socket.
+    let socket = SockRef::from(&listener);
+    assert!(socket.tcp_nodelay().unwrap());
+    assert!(socket.keepalive().unwrap());
+    assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(7));
+    assert_eq!(socket.tcp_keepalive_retries().unwrap(), 3);
+}
+
+/// `ListenStream=80` takes IPv4 and IPv6 by one socket, unless systemd is told otherwise.
+#[test]
+fn a_socket_for_both_protocols_serves_listen_with_a_port_alone() {
+    let (listener, port) = both_protocols();
+    let prefix = Prefix::with(
+        MAIN,
+        &format!("server {{ listen {port}; return 200 $remote_addr; }}"),
+    );
+    let front = Activated::serving(&prefix, &[&listener]);
+    let (v4, v6) = loopback(port);
+    assert_eq!(answers(v4), "127.0.0.1");
+    assert_eq!(answers(v6), "::1");
+    // Also after an upgrade, and a reload.
+    let new = Successor(upgrade_logged(front.pid(), || prefix.error_log()));
+    front.quits();
+    tell(new.0, Signal::SIGHUP);
+    eventually("the reload", || {
+        prefix.error_log().contains("reconfigured").then_some(())
+    });
+    assert_eq!(answers(v4), "127.0.0.1");
+    let log = prefix.error_log();
+    assert!(!log.contains("[emerg]") && !log.contains("[warn]"), "{log}");
+}
+
+/// Where the configuration wants the two apart, it is said what to write.
+#[test]
+fn a_socket_for_both_protocols_leaves_no_room_for_another() {
+    let (listener, port) = both_protocols();
+    let prefix = Prefix::with(
+        MAIN,
+        &format!("server {{ listen {port}; listen [::]:{port}; return 200 $pid; }}"),
+    );
+    let mut front = Activated::start(&prefix, &[&listener]);
+    let status = eventually("it ends", || front.0.try_wait().unwrap());
+    assert_eq!(status.code(), Some(1));
+    let wanted = format!(
+        "bind() to 0.0.0.0:{port} failed (98: Address already in use): systemd has opened [::]:{port} for IPv4, too; \
+         let its socket unit say BindIPv6Only=ipv6-only"
+    );
+    assert!(
+        prefix.error_log().contains(&wanted),
+        "{}",
+        prefix.error_log()
+    );
+}
+
+#[test]
+fn a_socket_that_nothing_names_is_said_and_kept_for_a_reload() {
+    let ((listener, address), (other, unused)) = (listener(), listener());
+    let server = |address| format!("server {{ listen {address}; return 200 $pid; }}");
+    let both = server(address) + &server(unused);
+    let prefix = Prefix::with(MAIN, &server(address));
+    let warning = format!(
+        "nobody is accepted on the socket that systemd has opened at {unused}: no \"listen\" names it"
+    );
+    let warnings = || prefix.error_log().matches(&warning).count();
+    let front = Activated::serving(&prefix, &[&listener, &other]);
+    assert_eq!(warnings(), 1);
+    let reload = |pid, http: &str| {
+        prefix.configure(MAIN, http);
+        let before = prefix.error_log().matches("reconfigured").count();
+        tell(pid, Signal::SIGHUP);
+        eventually("the reload", || {
+            let log = prefix.error_log();
+            assert!(!log.contains("[emerg]"), "{log}");
+            (log.matches("reconfigured").count() > before).then_some(())
+        });
+    };
+    // Back and forth, and through an upgrade.
+    let pid = front.pid();
+    reload(pid, &both);
+    assert_eq!(answers(unused), pid.to_string());
+    assert_eq!(warnings(), 1);
+    reload(pid, &server(address));
+    assert_eq!(warnings(), 2);
+    let new = Successor(upgrade_logged(pid, || prefix.error_log()));
+    front.quits();
+    assert_eq!(warnings(), 3);
+    reload(new.0, &both);
+    assert_eq!(answers(unused), new.0.to_string());
+    assert_eq!(warnings(), 3);
+}
+
+/// An address of which the front cannot be, because systemd has a part of it.
+#[test]
+fn an_address_that_systemd_has_a_part_of_is_refused_with_the_reason() {
+    let (listener, address) = listener();
+    let port = address.port();
+    let prefix = Prefix::with(
+        MAIN,
+        &format!("server {{ listen {port}; return 200 $pid; }}"),
+    );
+    let mut front = Activated::start(&prefix, &[&listener]);
+    let status = eventually("it ends", || front.0.try_wait().unwrap());
+    assert_eq!(status.code(), Some(1));
+    let wanted = format!(
+        "bind() to 0.0.0.0:{port} failed (98: Address already in use): systemd has opened {address}; \
+         let \"listen\" and its socket unit name the same address"
+    );
+    assert!(
+        prefix.error_log().contains(&wanted),
+        "{}",
+        prefix.error_log()
+    );
+}
+
+/// `ReusePort=`: clients come to any of them.
+#[test]
+fn several_sockets_of_one_address_are_all_accepted_from() {
+    let sharing = |address: SocketAddr| {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_reuse_port(true).unwrap();
+        socket.bind(&address.into()).unwrap();
+        socket.listen(128).unwrap();
+        socket
+    };
+    let first = sharing(SocketAddr::from(([127, 0, 0, 1], 0)));
+    let address = first.local_addr().unwrap().as_socket().unwrap();
+    let others = [0; 2].map(|_| sharing(address));
+    let prefix = Prefix::with(
+        MAIN,
+        &format!("server {{ listen {address}; return 200 $pid; }}"),
+    );
+    let front = Activated::serving(&prefix, &[&first, &others[0], &others[1]]);
+    for _ in 0..50 {
+        assert_eq!(answers(address), front.pid().to_string());
+    }
+    let log = prefix.error_log();
+    assert!(!log.contains("[warn]"), "{log}");
+}
+
+fn both_protocols() -> (Socket, u16) {
+    let socket = Socket::new(Domain::IPV6, Type::STREAM, None).unwrap();
+    socket.set_only_v6(false).unwrap();
+    socket
+        .bind(&SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)).into())
+        .unwrap();
+    socket.listen(128).unwrap();
+    let port = socket.local_addr().unwrap().as_socket().unwrap().port();
+    (socket, port)
+}
+
+fn loopback(port: u16) -> (SocketAddr, SocketAddr) {
+    let (v4, v6) = (Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST);
+    ((v4, port).into(), (v6, port).into())
 }

@@ -214,17 +214,28 @@ fn a_logged_in_client_stays_with_the_old_process_until_it_quits() {
 
 #[test]
 fn a_new_binary_that_cannot_start_changes_nothing() {
-    let http = "server { listen 127.0.0.1:0; return 200 $pid; }";
-    let front = Front::start(http);
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("front.sock");
+    let front = Front::start(&format!(
+        "server {{ listen 127.0.0.1:0; listen unix:{}; return 200 $pid; }}",
+        socket.display()
+    ));
     let file = front.path().join("front.conf");
     let good = std::fs::read_to_string(&file).unwrap();
-    std::fs::write(&file, good.replace("return", "retrun")).unwrap();
-    front.signal(Signal::SIGUSR2);
-    eventually("the new one ends", || {
-        let log = front.error_log();
-        (log.contains("new binary process ") && log.contains(" ended: exit status: 1"))
-            .then_some(())
-    });
+    // Before it has looked at what it was given, and after.
+    let bad = ["retrun", "access_log no/such/directory; return"];
+    for (nth, bad) in bad.into_iter().enumerate() {
+        std::fs::write(&file, good.replace("return", bad)).unwrap();
+        front.signal(Signal::SIGUSR2);
+        eventually("the new one ends", || {
+            let log = front.error_log();
+            (log.matches(" ended: exit status: 1").count() > nth).then_some(())
+        });
+    }
+    assert_eq!(
+        Peer::connect_unix(&socket).get("/").text(),
+        front.pid().to_string()
+    );
     assert_eq!(pid_file(&front, "front.pid"), Some(front.pid()));
     assert_eq!(pid_file(&front, "front.pid.oldbin"), None);
     assert_eq!(
