@@ -9,6 +9,7 @@ use crate::config::model::{Level, ListenAddress, Listener, TcpKeepalive};
 use crate::net::{Bound, InetOptions};
 use crate::observe::cause::Cause;
 use crate::observe::error_log::ErrorLog;
+use crate::proxy::Sockets;
 
 use super::{StartError, emerg};
 
@@ -226,12 +227,8 @@ impl Addresses {
     }
 
     /// Makes what was opened part of the process and closes what `ids` do not name any more.
-    pub(super) fn commit(&mut self, opened: Opened, log: &ErrorLog) -> Vec<(u64, Arc<Bound>)> {
+    pub(super) fn commit(&mut self, opened: Opened, log: &ErrorLog) {
         let Opened { ids, opened } = opened;
-        let new = opened
-            .iter()
-            .map(|(id, address)| (*id, Arc::clone(&address.bound)))
-            .collect();
         let all = self.open.drain(..).chain(opened);
         let (open, closed): (Vec<_>, Vec<_>) = all.partition(|(id, _)| ids.contains(id));
         self.open = open;
@@ -252,7 +249,6 @@ impl Addresses {
             log.note(Level::Warn, message);
             self.unused.push(address);
         }
-        new
     }
 }
 
@@ -298,6 +294,35 @@ impl Opened {
     pub(super) fn ids(&self) -> &[u64] {
         &self.ids
     }
+
+    /// What was opened, by the number of its address.
+    pub(super) fn bound(&self) -> Vec<(u64, Arc<Bound>)> {
+        let opened = self.opened.iter();
+        opened
+            .map(|(id, address)| (*id, Arc::clone(&address.bound)))
+            .collect()
+    }
+}
+
+/// For each worker, the sockets that it is to accept from. What it could lack then is lacking here already, where nobody is served by it.
+///
+/// # Errors
+/// No descriptors are left.
+pub(super) fn for_workers(
+    bound: &[(u64, Arc<Bound>)],
+    workers: usize,
+) -> Result<Vec<Sockets>, StartError> {
+    let of_one = |worker| {
+        let bound = bound.iter();
+        bound
+            .map(|(id, bound)| Ok((*id, bound.for_worker(worker, workers)?)))
+            .collect()
+    };
+    let all: io::Result<_> = (0..workers).map(of_one).collect();
+    all.map_err(|error| {
+        let cause = Cause::from(&error);
+        emerg(format_args!("fcntl(F_DUPFD_CLOEXEC) failed ({cause})"))
+    })
 }
 
 /// The error of an address that cannot be had.

@@ -261,7 +261,8 @@ impl Control {
         let deployment = deploy(config, opened.ids().to_vec(), &mut logs, None)?;
         runtime.block_on(require_bindings(&deployment, &main_log))?;
         addresses.share(predecessor.and_then(Predecessor::pid).is_some(), false);
-        let bound = addresses.commit(opened, &main_log);
+        let bound = opened.bound();
+        addresses.commit(opened, &main_log);
         let pid_file = match &source {
             Source::Files(_) => Some(PidFile::create(&deployment.config.main.pid).map_err(emerg)?),
             Source::CommandLine => None,
@@ -489,6 +490,8 @@ impl Control {
             self.workers.len(),
             Patience::none(&main_log),
         )?;
+        let new = opened.bound();
+        let sockets = addresses::for_workers(&new, self.workers.len())?;
         let ids = opened.ids().to_vec();
         let deployment = deploy(config, ids, &mut self.logs, Some(&self.deployment))?;
         self.logs.start_writers().map_err(emerg)?;
@@ -505,10 +508,13 @@ impl Control {
         }
         limit_descriptors(main, self.workers.len(), &main_log);
         self.share_addresses();
-        let new = self.addresses.commit(opened, &main_log);
+        self.addresses.commit(opened, &main_log);
         note_addresses(&new, &main_log);
-        self.workers
-            .tell(|| Command::Deploy(Arc::clone(&deployment), new.clone()));
+        let mut sockets = sockets.into_iter();
+        self.workers.tell(|| {
+            let sockets = sockets.next().unwrap_or_default();
+            Command::Deploy(Arc::clone(&deployment), sockets)
+        });
         if self.daemon {
             send_stderr_to(&deployment, &mut self.logs, &main_log);
         }
@@ -627,7 +633,8 @@ fn start_workers(
     logs.start_writers().map_err(emerg)?;
     note_addresses(&bound, log);
     let pins_cores = main.cpu_affinity || allowed_cores().is_ok_and(|cores| cores.len() == count);
-    let workers = Workers::start(count, driver, pins_cores, deployment, &bound)?;
+    let sockets = addresses::for_workers(&bound, count)?;
+    let workers = Workers::start(sockets, driver, pins_cores, deployment)?;
     log.note(
         Level::Notice,
         format_args!("start {count} workers on {driver}"),

@@ -267,23 +267,18 @@ impl Bound {
         self.path.as_deref()
     }
 
-    /// The listening sockets for worker number `worker` of `workers`, whose thread this is: one, or several where they were those of
-    /// more workers.
+    /// The listening sockets for worker number `worker` of `workers`: one, or several where they were those of more workers.
     ///
     /// # Errors
-    /// No descriptors or memory are left.
-    pub fn listeners(&self, worker: usize, workers: usize) -> io::Result<Vec<Listener>> {
+    /// No descriptors are left.
+    pub fn for_worker(&self, worker: usize, workers: usize) -> io::Result<Vec<Unwatched>> {
         let first = worker % self.sockets.len();
         let others = (worker + workers..self.sockets.len()).step_by(workers);
-        let listener = |index: usize| {
-            let socket = self.sockets[index].try_clone()?;
-            Ok(Listener {
-                watch: Watch::new(socket.as_fd())?,
-                socket,
-                waiting: Cell::new(false),
-            })
-        };
-        std::iter::once(first).chain(others).map(listener).collect()
+        let duplicate = |index: usize| self.sockets[index].try_clone().map(Unwatched);
+        std::iter::once(first)
+            .chain(others)
+            .map(duplicate)
+            .collect()
     }
 }
 
@@ -319,6 +314,10 @@ fn is_stale(path: &Path, address: &SockAddr) -> bool {
             .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
+/// One worker's listening socket, on its way to the worker.
+#[derive(Debug)]
+pub struct Unwatched(socket2::Socket);
+
 /// One worker's listening socket.
 ///
 /// It is a duplicate: the address is closed when [`Bound`] is dropped, too.
@@ -330,6 +329,18 @@ pub struct Listener {
 }
 
 impl Listener {
+    /// Has the worker whose thread this is watch it.
+    ///
+    /// # Errors
+    /// `ENOMEM`: the kernel has no memory for it, or the user is at the limit `fs.epoll.max_user_watches`.
+    pub fn new(Unwatched(socket): Unwatched) -> io::Result<Self> {
+        Ok(Self {
+            watch: Watch::new(socket.as_fd())?,
+            socket,
+            waiting: Cell::new(false),
+        })
+    }
+
     /// Waits for a client. Other tasks get their turn, also where clients never cease to come.
     pub async fn readable(&self) {
         if self.waiting.get() {

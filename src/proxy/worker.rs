@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::config::model::{self, Level, PeerAddress};
 use crate::http::rewrite::Rewrite;
 use crate::limit::Zone;
-use crate::net::{self, Accepted, Bound, Listener, now};
+use crate::net::{self, Accepted, Listener, Unwatched, now};
 use crate::observe::cause::Cause;
 use crate::observe::counters::Counters;
 use crate::observe::error_log::ErrorLog;
@@ -83,8 +83,8 @@ pub struct Deployment {
 
 /// What the control thread tells a worker.
 pub enum Command {
-    /// Take over a configuration, and listen on these addresses too.
-    Deploy(Arc<Deployment>, Vec<(u64, Arc<Bound>)>),
+    /// Take over a configuration, and accept from these sockets too.
+    Deploy(Arc<Deployment>, Sockets),
     /// Hand over the log lines that wait, then drop this.
     HandLogsOver(UnboundedSender<Infallible>),
     /// Finish what is in flight, then stop.
@@ -98,6 +98,9 @@ pub enum Command {
     Answer(oneshot::Sender<()>),
 }
 
+/// Listening sockets for one worker, by the number of their address.
+pub type Sockets = Vec<(u64, Vec<Unwatched>)>;
+
 /// What a worker is started with.
 pub struct Setup {
     /// Its number, from 0.
@@ -107,7 +110,7 @@ pub struct Setup {
     /// The configuration.
     pub deployment: Arc<Deployment>,
     /// Where to listen.
-    pub bound: Vec<(u64, Arc<Bound>)>,
+    pub sockets: Sockets,
     /// What the process shows of itself; this worker writes the counters at `number`.
     pub figures: Arc<Figures>,
     /// What it waits with.
@@ -121,26 +124,39 @@ pub struct Setup {
 /// Runs a worker on this thread until it is told to stop, or drained.
 ///
 /// # Errors
-/// The kernel refuses the driver, or no descriptors are left for the listening sockets.
+/// The kernel refuses the driver, or to watch the listening sockets.
 pub fn run(setup: Setup) -> io::Result<()> {
     let _outlets = outlet::install();
     net::run(setup.driver, async move {
         let worker = Worker::new(&setup);
         let Setup {
-            bound,
+            sockets,
             mut commands,
             ready,
             ..
         } = setup;
-        worker.listen(bound)?;
+        for (id, sockets) in sockets {
+            worker.listen(id, sockets)?;
+        }
         net::spawn(Rc::clone(&worker).sweep());
         ready();
         while let Some(command) = commands.recv().await {
             match command {
-                Command::Deploy(deployment, bound) => {
+                Command::Deploy(deployment, sockets) => {
                     worker.close_addresses(&deployment.listen_ids);
                     worker.deploy(deployment);
-                    worker.listen(bound)?;
+                    for (id, sockets) in sockets {
+                        if let Err(error) = worker.listen(id, sockets) {
+                            // Whoever is served already need not lose his login for it.
+                            let cause = Cause::from(&error);
+                            let message = format_args!("a new address is not watched ({cause})");
+                            worker
+                                .settings()
+                                .deployment
+                                .main_log
+                                .note(Level::Alert, message);
+                        }
+                    }
                 }
                 Command::HandLogsOver(_done) => outlet::flush(),
                 Command::Drain { alone } => {
@@ -325,20 +341,18 @@ impl Worker {
         made
     }
 
-    fn listen(self: &Rc<Self>, bound: Vec<(u64, Arc<Bound>)>) -> io::Result<()> {
-        for (id, bound) in bound {
-            let mut open = Vec::new();
-            for listener in bound.listeners(self.number, self.workers)? {
-                let (opened, closed) = oneshot::channel();
-                let listener = Rc::new(listener);
-                open.push(Open {
-                    listener: Rc::clone(&listener),
-                    _closed: opened,
-                });
-                net::spawn(Rc::clone(self).accept(id, listener, closed));
-            }
-            self.addresses.borrow_mut().insert(id, open);
+    fn listen(self: &Rc<Self>, id: u64, sockets: Vec<Unwatched>) -> io::Result<()> {
+        let mut open = Vec::new();
+        for socket in sockets {
+            let (opened, closed) = oneshot::channel();
+            let listener = Rc::new(Listener::new(socket)?);
+            open.push(Open {
+                listener: Rc::clone(&listener),
+                _closed: opened,
+            });
+            net::spawn(Rc::clone(self).accept(id, listener, closed));
         }
+        self.addresses.borrow_mut().insert(id, open);
         Ok(())
     }
 
