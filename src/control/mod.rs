@@ -97,7 +97,7 @@ pub enum Source {
 pub fn serve(config: Config, source: Source, io: Io) -> Result<(), StartError> {
     let inherited = Inherited::from_environment();
     // Who was started by a daemon is one.
-    let ready = if config.main.daemon && !inherited.predecessor.is_some() {
+    let ready = if config.main.daemon && inherited.predecessor.is_none() {
         daemonize().map_err(emerg)?
     } else {
         Ready::in_front()
