@@ -263,14 +263,22 @@ fn a_socket_for_both_protocols_serves_listen_with_a_port_alone() {
     let (v4, v6) = loopback(port);
     assert_eq!(answers(v4), "127.0.0.1");
     assert_eq!(answers(v6), "::1");
-    // Also after an upgrade, and a reload.
+    // Also after an upgrade, and after reloads that call it something else and back.
     let new = Successor(upgrade_logged(front.pid(), || prefix.error_log()));
     front.quits();
-    tell(new.0, Signal::SIGHUP);
-    eventually("the reload", || {
-        prefix.error_log().contains("reconfigured").then_some(())
-    });
-    assert_eq!(answers(v4), "127.0.0.1");
+    let names = [format!("[::]:{port} ipv6only=off"), port.to_string()];
+    for (nth, name) in names.iter().enumerate() {
+        let server = format!("server {{ listen {name}; return 200 {nth}$remote_addr; }}");
+        prefix.configure(MAIN, &server);
+        tell(new.0, Signal::SIGHUP);
+        eventually("the reload", || {
+            (prefix.error_log().matches("reconfigured").count() > nth).then_some(())
+        });
+        let [by_v4, by_v6] = ["127.0.0.1", "::1"].map(|client| format!("{nth}{client}"));
+        eventually("both workers have taken it over", || {
+            (answers(v4) == by_v4 && answers(v6) == by_v6).then_some(())
+        });
+    }
     let log = prefix.error_log();
     assert!(!log.contains("[emerg]") && !log.contains("[warn]"), "{log}");
 }
