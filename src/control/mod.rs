@@ -350,7 +350,7 @@ impl Control {
                 }
                 _ = signals.usr1.recv() => self.reopen().await,
                 _ = signals.usr2.recv() => self.upgrade(),
-                _ = signals.child.recv() => self.reap(),
+                _ = signals.child.recv() => { self.reap(); },
                 _ = reports.tick() => self.report_logs(),
                 _ = renewals.tick(), if has_certificates => if self.renew_certificates() {
                     compare_at = Instant::now();
@@ -567,6 +567,11 @@ impl Control {
                 _ = signals.int.recv() => break,
                 // A drain can take hours, and logs are rotated meanwhile.
                 _ = signals.usr1.recv() => self.reopen().await,
+                // Unless it is asked for, what ended keeps its number. The service is this process then, until it has stopped.
+                _ = signals.child.recv() => if self.reap() {
+                    let now = Instant::now();
+                    self.tell_of_stop(deadline.map(|at| at.saturating_duration_since(now)));
+                },
                 _ = reports.tick() => self.report_logs(),
             }
         }

@@ -15,6 +15,7 @@ use ntlm_origin::{Kerberos, User};
 
 use crate::front::{BINARY, Front, eventually};
 use crate::peer::Peer;
+use crate::signals::Held;
 use crate::site::{alice, origins};
 
 /// Upgrades in a row.
@@ -279,6 +280,32 @@ fn an_upgrade_can_be_taken_back() {
     tell(new.0, Signal::SIGTERM);
     ends(new.0);
     assert!(!socket.exists());
+}
+
+/// Scripts ask by its number whether it is there.
+#[test]
+fn a_new_process_that_ends_while_the_old_one_drains_is_gone() {
+    let held = Held::start();
+    let mut front = Front::start(&format!(
+        "server {{ listen 127.0.0.1:0; location / {{ proxy_pass http://{}; }} }}",
+        held.address
+    ));
+    let mut client = held.client(front.addr(0));
+    let new = Successor(upgrade(&front, front.pid()));
+    front.signal(Signal::SIGQUIT);
+    front.error_log_with("gracefully shutting down", 1);
+    tell(new.0, Signal::SIGTERM);
+    eventually("nobody has its number", || {
+        kill(Pid::from_raw(new.0), None).err()
+    });
+    // The pid file is that of the one that is left.
+    eventually("the pid file is back", || {
+        (pid_file(&front, "front.pid") == Some(front.pid())).then_some(())
+    });
+    held.answer();
+    client.read_until("done").unwrap();
+    assert_eq!(front.wait().code(), Some(0));
+    assert_eq!(pid_file(&front, "front.pid"), None);
 }
 
 /// Sockets of more or fewer workers than there are now: all are accepted from.
