@@ -1,14 +1,21 @@
 //! The listening addresses of the process.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::config::model::{ListenAddress, Listener, TcpKeepalive};
 use crate::net::{Bound, InetOptions};
 use crate::observe::cause::Cause;
 
 use super::{StartError, emerg};
+
+/// How long workers may take to close what a reload removed before it is taken for used by somebody else.
+const CLOSING_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The listening addresses of the process, by the number that workers know them by.
 #[derive(Default)]
@@ -17,6 +24,8 @@ pub(super) struct Addresses {
     /// What this process was started with and has not used.
     inherited: Vec<(ListenAddress, Bound)>,
     next: u64,
+    /// Ends when all workers have closed what was removed.
+    closing: Option<UnboundedReceiver<Infallible>>,
 }
 
 impl Addresses {
@@ -73,18 +82,46 @@ impl Addresses {
         Ok(Opened { ids, opened })
     }
 
-    /// Makes what was opened part of the process and closes what `ids` do not name any more.
-    pub(super) fn commit(&mut self, opened: Opened) -> Vec<(u64, Arc<Bound>)> {
+    /// Makes what was opened part of the process. Returns that, and what the configuration does not name any more.
+    pub(super) fn commit(&mut self, opened: Opened) -> Changes {
         let Opened { ids, opened } = opened;
         let new = opened
             .iter()
             .map(|(_, id, bound)| (*id, Arc::clone(bound)))
             .collect();
+        let removed = { self.open.extract_if(.., |(_, id, _)| !ids.contains(id)) }
+            .map(|(_, _, bound)| bound)
+            .collect();
         self.open.extend(opened);
-        self.open.retain(|(_, id, _)| ids.contains(id));
         self.inherited.clear();
-        new
+        Changes { new, removed }
     }
+
+    /// What every worker has to drop when it has closed what was removed.
+    pub(super) fn closing(&mut self) -> UnboundedSender<Infallible> {
+        // Workers take one configuration over after the other: who has closed what this one removed has closed what those
+        // before it did.
+        let (closed, all_closed) = unbounded_channel();
+        self.closing = Some(all_closed);
+        closed
+    }
+
+    /// Waits for workers that have yet to close what was removed. False if there is nothing to wait for.
+    pub(super) async fn all_closed(&mut self) -> bool {
+        let Some(mut closing) = self.closing.take() else {
+            return false;
+        };
+        let _ = tokio::time::timeout(CLOSING_PATIENCE, closing.recv()).await;
+        true
+    }
+}
+
+/// What a configuration changed.
+pub(super) struct Changes {
+    /// What workers have to listen on, by the number that they know it by.
+    pub(super) new: Vec<(u64, Arc<Bound>)>,
+    /// What they have to close.
+    pub(super) removed: Vec<Arc<Bound>>,
 }
 
 /// What was opened for a configuration, and is closed again unless that takes effect.

@@ -34,7 +34,7 @@ use crate::process::{
 };
 use crate::proxy::{Command, Deployment};
 
-use addresses::Addresses;
+use addresses::{Addresses, Changes};
 use binding::{Bindings, Compared};
 use deploy::{deploy, load_group_tls, load_tls, open_logs};
 use upgrade::{Inherited, Owner};
@@ -255,7 +255,7 @@ impl Control {
         let opened = addresses.open(&config.http.listeners, workers)?;
         let deployment = deploy(config, opened.ids().to_vec(), &mut logs, None)?;
         runtime.block_on(require_bindings(&deployment, &main_log))?;
-        let bound = addresses.commit(opened);
+        let bound = addresses.commit(opened).new;
         let pid_file = match &source {
             Source::Files(_) => Some(PidFile::create(&deployment.config.main.pid).map_err(emerg)?),
             Source::CommandLine => None,
@@ -478,9 +478,13 @@ impl Control {
                 format_args!("\"worker_processes\" changes at the next start"),
             );
         }
-        let opened = self
-            .addresses
-            .open(&config.http.listeners, self.workers.len())?;
+        let (listeners, workers) = (&config.http.listeners, self.workers.len());
+        let opened = match self.addresses.open(listeners, workers) {
+            // What it wants may be what the last reload removed.
+            Err(_) if self.addresses.all_closed().await => self.addresses.open(listeners, workers),
+            opened => opened,
+        };
+        let opened = opened?;
         let ids = opened.ids().to_vec();
         let deployment = deploy(config, ids, &mut self.logs, Some(&self.deployment))?;
         self.logs.start_writers().map_err(emerg)?;
@@ -496,11 +500,20 @@ impl Control {
             remove(self.pid_file.replace(moved), &main_log);
         }
         limit_descriptors(main, self.workers.len(), &main_log);
-        self.share_addresses();
-        let new = self.addresses.commit(opened);
+        let shared = self.share_addresses();
+        let Changes { new, removed } = self.addresses.commit(opened);
         note_addresses(&new, &main_log);
-        self.workers
-            .tell(|| Command::Deploy(Arc::clone(&deployment), new.clone()));
+        if !shared {
+            let_nobody_in(removed.iter().map(|bound| &**bound), &main_log);
+        }
+        drop(removed);
+        let closed = self.addresses.closing();
+        self.workers.tell(|| Command::Deploy {
+            deployment: Arc::clone(&deployment),
+            bound: new.clone(),
+            shared,
+            closed: closed.clone(),
+        });
         if self.daemon {
             send_stderr_to(&deployment, &mut self.logs, &main_log);
         }
@@ -538,14 +551,8 @@ impl Control {
     async fn drain(&mut self, signals: &mut Signals) {
         let shared = self.share_addresses();
         if !shared {
-            for (_, bound) in self.addresses.iter() {
-                if let Err(error) = bound.let_nobody_in() {
-                    let cause = Cause::from(&error);
-                    let message =
-                        format_args!("setsockopt(SO_ATTACH_FILTER) failed ({cause}), ignored");
-                    self.main_log.note(Level::Warn, message);
-                }
-            }
+            let bound = self.addresses.iter().map(|(_, bound)| bound);
+            let_nobody_in(bound, &self.main_log);
         }
         self.addresses = Addresses::default();
         self.workers.tell(|| Command::Drain { shared });
@@ -665,6 +672,15 @@ fn choose_driver(io: Io, main: &Main, log: &ErrorLog) -> Result<Driver, StartErr
         }
     }
     Ok(driver)
+}
+
+/// Has nobody new come in at addresses that are about to be closed.
+fn let_nobody_in<'a>(addresses: impl Iterator<Item = &'a Bound>, log: &ErrorLog) {
+    for error in addresses.filter_map(|bound| bound.let_nobody_in().err()) {
+        let cause = Cause::from(&error);
+        let message = format_args!("setsockopt(SO_ATTACH_FILTER) failed ({cause}), ignored");
+        log.note(Level::Warn, message);
+    }
 }
 
 /// Says where the process listens: who configured port 0 learns from it which it is.

@@ -83,8 +83,17 @@ pub struct Deployment {
 
 /// What the control thread tells a worker.
 pub enum Command {
-    /// Take over a configuration, and listen on these addresses too.
-    Deploy(Arc<Deployment>, Vec<(u64, Arc<Bound>)>),
+    /// Take over a configuration.
+    Deploy {
+        /// All of it, but for what `bound` opens.
+        deployment: Arc<Deployment>,
+        /// Where to listen, too.
+        bound: Vec<(u64, Arc<Bound>)>,
+        /// Another process has the sockets of the addresses that it does not name, too, and whoever waits in them.
+        shared: bool,
+        /// To be dropped when those addresses are closed.
+        closed: UnboundedSender<Infallible>,
+    },
     /// Hand over the log lines that wait, then drop this.
     HandLogsOver(UnboundedSender<Infallible>),
     /// Finish what is in flight, then stop.
@@ -137,19 +146,22 @@ pub fn run(setup: Setup) -> io::Result<()> {
         ready();
         while let Some(command) = commands.recv().await {
             match command {
-                Command::Deploy(deployment, bound) => {
-                    worker.close_addresses(&deployment.listen_ids);
+                Command::Deploy {
+                    deployment,
+                    bound,
+                    shared,
+                    closed,
+                } => {
+                    // First, so that whoever comes in there is served as the configuration says that names the address.
+                    let open = &deployment.listen_ids;
+                    worker.close_addresses(open, shared, Some(closed)).await;
                     worker.deploy(deployment);
                     worker.listen(bound)?;
                 }
                 Command::HandLogsOver(_done) => outlet::flush(),
                 Command::Drain { shared } => {
                     // First, so that whoever is told to come again is refused at once where he would come here.
-                    if !shared {
-                        net::sleep(HANDSHAKE_PATIENCE).await;
-                        worker.accept_all();
-                    }
-                    worker.close_addresses(&[]);
+                    worker.close_addresses(&[], shared, None).await;
                     worker.slots.drain();
                     while worker.slots.len() + net::closing() > 0 {
                         match commands.try_recv() {
@@ -211,7 +223,8 @@ impl Settings {
 /// A listening socket that a task accepts from, until this is dropped.
 struct Open {
     listener: Rc<Listener>,
-    _closed: oneshot::Sender<Infallible>,
+    /// Takes what the task has to drop when the socket is closed.
+    closing: oneshot::Sender<UnboundedSender<Infallible>>,
 }
 
 /// One worker's own world.
@@ -328,11 +341,11 @@ impl Worker {
         for (id, bound) in bound {
             let mut open = Vec::new();
             for listener in bound.listeners(self.number, self.workers)? {
-                let (opened, closed) = oneshot::channel();
+                let (closing, closed) = oneshot::channel();
                 let listener = Rc::new(listener);
                 open.push(Open {
                     listener: Rc::clone(&listener),
-                    _closed: opened,
+                    closing,
                 });
                 net::spawn(Rc::clone(self).accept(id, listener, closed));
             }
@@ -341,35 +354,51 @@ impl Worker {
         Ok(())
     }
 
-    /// Accepts no more at the addresses that are not among `open`.
-    fn close_addresses(&self, open: &[u64]) {
-        self.addresses
-            .borrow_mut()
-            .retain(|id, _| open.contains(id));
-    }
-
-    /// Accepts whoever is waiting, before the addresses are closed.
-    fn accept_all(self: &Rc<Self>) {
-        for (&listen, open) in &*self.addresses.borrow() {
-            for Open { listener, .. } in open {
-                while let Ok(Some(accepted)) = listener.try_accept() {
-                    self.start(accepted, listen);
+    /// Closes the addresses that are not among `open`. Whoever waits there is accepted before, unless another process has the
+    /// sockets, too. `closed` is dropped when the kernel has let go of them.
+    async fn close_addresses(
+        self: &Rc<Self>,
+        open: &[u64],
+        shared: bool,
+        closed: Option<UnboundedSender<Infallible>>,
+    ) {
+        let goes = |id: &u64| !open.contains(id);
+        if !shared && self.addresses.borrow().keys().any(goes) {
+            net::sleep(HANDSHAKE_PATIENCE).await;
+            for (&id, open) in &*self.addresses.borrow() {
+                if goes(&id) {
+                    self.accept_all(id, open);
                 }
+            }
+        }
+        let mut addresses = self.addresses.borrow_mut();
+        let gone = addresses.extract_if(|id, _| goes(id));
+        for Open { closing, .. } in gone.flat_map(|(_, open)| open) {
+            if let Some(closed) = &closed {
+                let _ = closing.send(closed.clone());
             }
         }
     }
 
-    /// Accepts until the sender of `closed` is gone.
+    fn accept_all(self: &Rc<Self>, listen: u64, open: &[Open]) {
+        for Open { listener, .. } in open {
+            while let Ok(Some(accepted)) = listener.try_accept() {
+                self.start(accepted, listen);
+            }
+        }
+    }
+
+    /// Accepts until `closed` tells of the end, or the sender of it is gone.
     async fn accept(
         self: Rc<Self>,
         listen: u64,
         listener: Rc<Listener>,
-        mut closed: oneshot::Receiver<Infallible>,
+        mut closed: oneshot::Receiver<UnboundedSender<Infallible>>,
     ) {
-        loop {
+        let closed = loop {
             tokio::select! {
                 biased;
-                _ = &mut closed => return,
+                closed = &mut closed => break closed,
                 () = listener.readable() => {}
             }
             for _ in 0..ACCEPT_BATCH {
@@ -386,7 +415,11 @@ impl Worker {
                     }
                 }
             }
-        }
+        };
+        drop(listener);
+        // What the driver still waits for there ends with this turn.
+        net::give_way().await;
+        drop(closed);
     }
 
     fn start(self: &Rc<Self>, accepted: Accepted, listen: u64) {
@@ -400,7 +433,8 @@ impl Worker {
         self.clients_accepted.set(count);
         let number = (count - 1) * self.workers as u64 + self.number as u64 + 1;
         let client = Box::new(Client::new(Rc::clone(self), accepted, listen, number));
-        net::spawn(client.serve());
+        // As it is now: the address may be gone when the task has its first turn.
+        net::spawn(client.serve(self.settings()));
     }
 
     /// Whether clients and upstream connections are fewer than `worker_connections`. Where they are not, idle connections that

@@ -82,7 +82,12 @@ impl Front {
         self.reload_main(&self.main, http);
     }
 
-    /// The same with another main context.
+    /// Writes another configuration, and nothing else.
+    pub(crate) fn configure(&self, http: &str) {
+        write_configuration(self.directory.path(), &self.main, http);
+    }
+
+    /// Does what [`Front::reload`] does with another main context.
     pub(crate) fn reload_main(&self, main: &str, http: &str) {
         write_configuration(self.directory.path(), main, http);
         let before = self.error_log().matches("reconfigured").count();

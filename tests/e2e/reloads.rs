@@ -1,4 +1,4 @@
-//! Many who are logged in while the configuration changes again and again.
+//! Many who are logged in while the configuration changes again and again, and addresses that come and go with it.
 
 #![allow(clippy::unwrap_used)] // a test: a panic is a failure
 
@@ -10,6 +10,8 @@ use ntlm_origin::Kerberos;
 use ntlm_origin::client::Connection;
 
 use crate::front::{Front, eventually};
+use crate::peer::Peer;
+use crate::prefix::{free_address, get};
 use crate::site::{alice, origins};
 
 const CLIENTS: usize = 1000;
@@ -126,6 +128,35 @@ fn a_thousand_logins_survive_fifty_reloads_with_requests_in_flight() {
     );
     assert!(
         !log.contains("[error]") && !log.contains("[alert]"),
+        "{log}"
+    );
+}
+
+/// An address is removed and wanted again while workers have yet to close it.
+#[test]
+fn an_address_comes_back_with_the_next_reload() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("front.sock");
+    let stays = "server { listen 127.0.0.1:0; return 200 stays; }";
+    let front = Front::start(stays);
+    let address = free_address();
+    let both = format!(
+        "{stays} server {{ listen {address}; listen unix:{}; return 200 back; }}",
+        socket.display()
+    );
+    for _ in 0..10 {
+        front.reload(&both);
+        eventually("it is back", || {
+            get(address, "/")
+                .is_ok_and(|(_, body)| body == "back")
+                .then_some(())
+        });
+        assert_eq!(Peer::connect_unix(&socket).get("/").text(), "back");
+        front.reload(stays);
+    }
+    let log = front.error_log();
+    assert!(
+        !log.contains("[emerg]") && !log.contains("[alert]"),
         "{log}"
     );
 }
