@@ -54,7 +54,8 @@ const NONE_IDLE_PAUSE: Duration = Duration::from_millis(10);
 /// Response heads whose memory is kept for the next one: most answers are over in the turn in which they begin.
 const RESPONSES_KEPT: usize = 64;
 
-/// Groups made for `proxy_pass` with variables, above which unused ones are forgotten.
+/// Groups made for `proxy_pass` with variables, above which unused ones are forgotten at once, so that requests cannot fill the memory
+/// with names.
 const NAMED_BY_REQUESTS_MAX: usize = 1000;
 
 /// One configuration with everything opened that it names: made by the control thread, shared by all workers, never
@@ -502,6 +503,8 @@ impl Worker {
                 let limits = group.ntlm.get().unwrap_or_default();
                 self.report_evictions(group, limits.connections);
             }
+            drop(groups);
+            self.forget_unused();
             outlet::flush_due(now);
             self.look();
         }
@@ -590,7 +593,9 @@ impl Worker {
         if let Some(known) = self.groups.borrow().get(name) {
             return Some(Rc::clone(known));
         }
-        self.forget_unused();
+        if self.groups.borrow().len() >= settings.groups.len() + NAMED_BY_REQUESTS_MAX {
+            self.forget_unused();
+        }
         let peer = balance::Peer {
             server: address.to_string(),
             name: address.to_string(),
@@ -611,14 +616,10 @@ impl Worker {
         }))
     }
 
-    /// Forgets groups that requests named and nobody uses, so that requests cannot fill the memory with names.
+    /// Forgets groups that nobody uses: a reload has removed them, or requests named them.
     fn forget_unused(&self) {
-        let settings = self.settings();
         let mut groups = self.groups.borrow_mut();
-        if groups.len() < settings.groups.len() + NAMED_BY_REQUESTS_MAX {
-            return;
-        }
-        // A pooled connection refers to its group, so that a group with an empty pool and no user is referred to once.
+        // Configurations refer to theirs as long as somebody is served by them, and so does every connection, also a pooled one or a pin.
         let mut unused = Vec::new();
         groups.retain(|_, group| {
             let used = Rc::strong_count(group) > 1;

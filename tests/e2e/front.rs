@@ -175,6 +175,16 @@ impl Front {
             .count()
     }
 
+    /// Resident memory in bytes.
+    pub(crate) fn resident(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()));
+        let status = status.expect("the process is there");
+        let line = { status.lines() }.find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
+        let kib: usize = kib.and_then(|kib| kib.parse().ok()).expect("a number");
+        kib * 1024
+    }
+
     /// Waits until the process has ended by itself.
     pub(crate) fn wait(&mut self) -> ExitStatus {
         eventually("the front ends", || {

@@ -160,3 +160,34 @@ fn an_address_comes_back_with_the_next_reload() {
         "{log}"
     );
 }
+
+/// As where a program writes the configuration and numbers what it makes.
+#[test]
+fn what_reloads_remove_takes_no_memory() {
+    const GROUPS: usize = 400;
+    let http = |reload: usize| {
+        let group = |nth| format!("upstream made-{reload}-{nth} {{ server 127.0.0.1:9; }}\n");
+        let groups: String = (0..GROUPS).map(group).collect();
+        // A short time of any kind has workers look often.
+        format!(
+            "{groups} keepalive_timeout 100ms; server {{ listen 127.0.0.1:0; return 200 {reload}; }}"
+        )
+    };
+    let front = Front::start(&http(0));
+    let reload_to = |reload| {
+        front.reload(&http(reload));
+        eventually("it is in force", || {
+            let in_force =
+                |_| get(front.addr(0), "/").is_ok_and(|(_, body)| body == reload.to_string());
+            (0..10).all(in_force).then_some(())
+        });
+    };
+    (1..=5).for_each(reload_to);
+    let before = front.resident();
+    (6..=30).for_each(reload_to);
+    let grown = front.resident().saturating_sub(before);
+    let each = grown / (25 * GROUPS);
+    println!("{before} bytes, {grown} more: {each} for each group");
+    // Two workers need 4,000 for one.
+    assert!(each < 1000, "{before} bytes, {grown} more: {each} for each");
+}
