@@ -283,7 +283,8 @@ impl Drop for Daemon {
     }
 }
 
-/// An address that nobody else gets: a loopback address of this process, and a port of this call. For those who need the same one twice.
+/// An address that nobody else gets: a loopback address of this process, and a port of this call. For those who need the same one
+/// twice (each `listen` on port 0 is another address), and where nobody shall be, for TCP and for UDP.
 pub(crate) fn free_address() -> SocketAddr {
     static PORT: AtomicU16 = AtomicU16::new(10_000);
     // A number of a process has at most 22 bits (`pid_max` in proc_sys_kernel(5)).
