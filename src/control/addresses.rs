@@ -1,9 +1,12 @@
 //! The listening addresses of the process.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::config::model::{Level, ListenAddress, Listener, TcpKeepalive};
 use crate::net::{Bound, InetOptions};
@@ -12,6 +15,9 @@ use crate::observe::error_log::ErrorLog;
 use crate::proxy::Sockets;
 
 use super::{StartError, emerg};
+
+/// How long workers may take to close what a reload removed before it is taken for used by somebody else.
+const CLOSING_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long a start waits before it tries for an address again.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
@@ -81,6 +87,8 @@ pub(super) struct Addresses {
     next: u64,
     /// Those with a lower number were handed to the latest process with the new binary.
     handed_over: u64,
+    /// Ends when all workers have closed what was removed.
+    closing: Option<UnboundedReceiver<Infallible>>,
 }
 
 impl Addresses {
@@ -249,6 +257,24 @@ impl Addresses {
             log.note(Level::Warn, message);
             self.unused.push(address);
         }
+    }
+
+    /// What every worker has to drop when it has closed what was removed.
+    pub(super) fn closing(&mut self) -> UnboundedSender<Infallible> {
+        // Workers take one configuration over after the other: who has closed what this one removed has closed what those
+        // before it did.
+        let (closed, all_closed) = unbounded_channel();
+        self.closing = Some(all_closed);
+        closed
+    }
+
+    /// Waits for workers that have yet to close what was removed. False if there is nothing to wait for.
+    pub(super) async fn all_closed(&mut self) -> bool {
+        let Some(mut closing) = self.closing.take() else {
+            return false;
+        };
+        let _ = tokio::time::timeout(CLOSING_PATIENCE, closing.recv()).await;
+        true
     }
 }
 

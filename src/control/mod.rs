@@ -357,7 +357,7 @@ impl Control {
                 }
                 _ = signals.usr1.recv() => self.reopen().await,
                 _ = signals.usr2.recv() => self.upgrade(),
-                _ = signals.child.recv() => self.reap(),
+                _ = signals.child.recv() => { self.reap(); },
                 _ = reports.tick() => self.report_logs(),
                 _ = renewals.tick(), if has_certificates => if self.renew_certificates() {
                     compare_at = Instant::now();
@@ -485,13 +485,18 @@ impl Control {
                 format_args!("\"worker_processes\" changes at the next start"),
             );
         }
-        let opened = self.addresses.open(
-            &config.http.listeners,
-            self.workers.len(),
-            Patience::none(&main_log),
-        )?;
+        let (listeners, workers) = (&config.http.listeners, self.workers.len());
+        let patience = || Patience::none(&main_log);
+        let opened = match self.addresses.open(listeners, workers, patience()) {
+            // What it wants may be what the last reload removed.
+            Err(_) if self.addresses.all_closed().await => {
+                self.addresses.open(listeners, workers, patience())
+            }
+            opened => opened,
+        };
+        let opened = opened?;
         let new = opened.bound();
-        let sockets = addresses::for_workers(&new, self.workers.len())?;
+        let sockets = addresses::for_workers(&new, workers)?;
         let ids = opened.ids().to_vec();
         let deployment = deploy(config, ids, &mut self.logs, Some(&self.deployment))?;
         self.logs.start_writers().map_err(emerg)?;
@@ -507,13 +512,21 @@ impl Control {
             remove(self.pid_file.replace(moved), &main_log);
         }
         limit_descriptors(main, self.workers.len(), &main_log);
-        self.share_addresses();
+        let alone = self.share_addresses();
         self.addresses.commit(opened, &main_log);
         note_addresses(&new, &main_log);
+        let removed = alone
+            .iter()
+            .filter(|(id, _)| !deployment.listen_ids.contains(id));
+        let_nobody_in(removed, &main_log);
+        let alone: Arc<[u64]> = alone.into_iter().map(|(id, _)| id).collect();
         let mut sockets = sockets.into_iter();
-        self.workers.tell(|| {
-            let sockets = sockets.next().unwrap_or_default();
-            Command::Deploy(Arc::clone(&deployment), sockets)
+        let closed = self.addresses.closing();
+        self.workers.tell(|| Command::Deploy {
+            deployment: Arc::clone(&deployment),
+            sockets: sockets.next().unwrap_or_default(),
+            alone: Arc::clone(&alone),
+            closed: closed.clone(),
         });
         if self.daemon {
             send_stderr_to(&deployment, &mut self.logs, &main_log);
@@ -551,14 +564,7 @@ impl Control {
     /// Finishes what is in flight, at most for `worker_shutdown_timeout`; TERM and INT end the patience.
     async fn drain(&mut self, signals: &mut Signals) {
         let alone = self.share_addresses();
-        for (_, bound) in &alone {
-            if let Err(error) = bound.let_nobody_in() {
-                let cause = Cause::from(&error);
-                let message =
-                    format_args!("setsockopt(SO_ATTACH_FILTER) failed ({cause}), ignored");
-                self.main_log.note(Level::Warn, message);
-            }
-        }
+        let_nobody_in(alone.iter(), &self.main_log);
         self.addresses = Addresses::default();
         let alone: Arc<[u64]> = alone.into_iter().map(|(id, _)| id).collect();
         self.workers.tell(|| Command::Drain {
@@ -582,6 +588,11 @@ impl Control {
                 _ = signals.int.recv() => break,
                 // A drain can take hours, and logs are rotated meanwhile.
                 _ = signals.usr1.recv() => self.reopen().await,
+                // Unless it is asked for, what ended keeps its number. The service is this process then, until it has stopped.
+                _ = signals.child.recv() => if self.reap() {
+                    let now = Instant::now();
+                    self.tell_of_stop(deadline.map(|at| at.saturating_duration_since(now)));
+                },
                 _ = reports.tick() => self.report_logs(),
             }
         }
@@ -676,6 +687,15 @@ fn choose_driver(io: Io, main: &Main, log: &ErrorLog) -> Result<Driver, StartErr
         }
     }
     Ok(driver)
+}
+
+/// Has nobody new come in at addresses that are about to be closed.
+fn let_nobody_in<'a>(addresses: impl Iterator<Item = &'a (u64, Arc<Bound>)>, log: &ErrorLog) {
+    for error in addresses.filter_map(|(_, bound)| bound.let_nobody_in().err()) {
+        let cause = Cause::from(&error);
+        let message = format_args!("setsockopt(SO_ATTACH_FILTER) failed ({cause}), ignored");
+        log.note(Level::Warn, message);
+    }
 }
 
 /// Says where the process listens: who configured port 0 learns from it which it is.

@@ -168,18 +168,20 @@ impl Control {
         }
     }
 
-    /// Looks whether the new binary's process has ended; then this one stays.
-    pub(super) fn reap(&mut self) {
+    /// Looks whether the new binary's process has ended; then this one stays. True if it has.
+    pub(super) fn reap(&mut self) -> bool {
         let Some(child) = &mut self.successor else {
-            return;
+            return false;
         };
-        if let Ok(Some(status)) = child.try_wait() {
-            let message = format_args!("new binary process {} ended: {status}", child.id());
-            self.main_log.note(Level::Alert, message);
-            self.successor = None;
-            self.take_pid_file_back();
-            self.tell_manager(notify::main_process(getpid()));
-        }
+        let Ok(Some(status)) = child.try_wait() else {
+            return false;
+        };
+        let message = format_args!("new binary process {} ended: {status}", child.id());
+        self.main_log.note(Level::Alert, message);
+        self.successor = None;
+        self.take_pid_file_back();
+        self.tell_manager(notify::main_process(getpid()));
+        true
     }
 
     fn take_pid_file_back(&mut self) {

@@ -22,6 +22,7 @@ mod bodies;
 mod cli;
 mod clients;
 mod demo;
+mod drain;
 mod endings;
 mod examples;
 mod fail_delay;

@@ -1,4 +1,4 @@
-//! Many who are logged in while the configuration changes again and again.
+//! Many who are logged in while the configuration changes again and again, and addresses that come and go with it.
 
 #![allow(clippy::unwrap_used)] // a test: a panic is a failure
 
@@ -14,6 +14,7 @@ use ntlm_origin::client::Connection;
 
 use crate::front::{Front, eventually};
 use crate::peer::Peer;
+use crate::prefix::{free_address, get};
 use crate::site::{alice, origins};
 
 const CLIENTS: usize = 1000;
@@ -205,4 +206,64 @@ fn limit_descriptors(pid: i32, mut free: usize) {
         .arg(format!("--nofile={limit}:{limit}"))
         .status();
     assert!(limited.unwrap().success());
+}
+
+/// An address is removed and wanted again while workers have yet to close it.
+#[test]
+fn an_address_comes_back_with_the_next_reload() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("front.sock");
+    let stays = "server { listen 127.0.0.1:0; return 200 stays; }";
+    let front = Front::start(stays);
+    let address = free_address();
+    let both = format!(
+        "{stays} server {{ listen {address}; listen unix:{}; return 200 back; }}",
+        socket.display()
+    );
+    for _ in 0..10 {
+        front.reload(&both);
+        eventually("it is back", || {
+            get(address, "/")
+                .is_ok_and(|(_, body)| body == "back")
+                .then_some(())
+        });
+        assert_eq!(Peer::connect_unix(&socket).get("/").text(), "back");
+        front.reload(stays);
+    }
+    let log = front.error_log();
+    assert!(
+        !log.contains("[emerg]") && !log.contains("[alert]"),
+        "{log}"
+    );
+}
+
+/// As where a program writes the configuration and numbers what it makes.
+#[test]
+fn what_reloads_remove_takes_no_memory() {
+    const GROUPS: usize = 400;
+    let http = |reload: usize| {
+        let group = |nth| format!("upstream made-{reload}-{nth} {{ server 127.0.0.1:9; }}\n");
+        let groups: String = (0..GROUPS).map(group).collect();
+        // A short time of any kind has workers look often.
+        format!(
+            "{groups} keepalive_timeout 100ms; server {{ listen 127.0.0.1:0; return 200 {reload}; }}"
+        )
+    };
+    let front = Front::start(&http(0));
+    let reload_to = |reload| {
+        front.reload(&http(reload));
+        eventually("it is in force", || {
+            let in_force =
+                |_| get(front.addr(0), "/").is_ok_and(|(_, body)| body == reload.to_string());
+            (0..10).all(in_force).then_some(())
+        });
+    };
+    (1..=5).for_each(reload_to);
+    let before = front.resident();
+    (6..=30).for_each(reload_to);
+    let grown = front.resident().saturating_sub(before);
+    let each = grown / (25 * GROUPS);
+    println!("{before} bytes, {grown} more: {each} for each group");
+    // Two workers need 4,000 for one.
+    assert!(each < 1000, "{before} bytes, {grown} more: {each} for each");
 }

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)] // a test: a panic is a failure
 
 use std::fs::Permissions;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -16,6 +16,7 @@ use ntlm_origin::{Kerberos, User};
 use crate::front::{BINARY, Front, eventually};
 use crate::peer::Peer;
 use crate::prefix::{Prefix, Running, free_address, get};
+use crate::signals::Held;
 use crate::site::{alice, origins};
 
 /// Upgrades in a row.
@@ -298,6 +299,32 @@ fn an_upgrade_can_be_taken_back() {
     assert!(!socket.exists());
 }
 
+/// Scripts ask by its number whether it is there.
+#[test]
+fn a_new_process_that_ends_while_the_old_one_drains_is_gone() {
+    let held = Held::start();
+    let mut front = Front::start(&format!(
+        "server {{ listen 127.0.0.1:0; location / {{ proxy_pass http://{}; }} }}",
+        held.address
+    ));
+    let mut client = held.client(front.addr(0));
+    let new = Successor(upgrade(&front, front.pid()));
+    front.signal(Signal::SIGQUIT);
+    front.error_log_with("gracefully shutting down", 1);
+    tell(new.0, Signal::SIGTERM);
+    eventually("nobody has its number", || {
+        kill(Pid::from_raw(new.0), None).err()
+    });
+    // The pid file is that of the one that is left.
+    eventually("the pid file is back", || {
+        (pid_file(&front, "front.pid") == Some(front.pid())).then_some(())
+    });
+    held.answer();
+    client.read_until("done").unwrap();
+    assert_eq!(front.wait().code(), Some(0));
+    assert_eq!(pid_file(&front, "front.pid"), None);
+}
+
 /// Sockets of more or fewer workers than there are now: all are accepted from.
 #[test]
 fn the_number_of_workers_may_change_with_the_binary() {
@@ -417,7 +444,10 @@ fn a_new_binary_serves_although_the_old_one_was_quicker_to_quit() {
 /// An address that becomes wider or narrower with the binary, as it may with a reload.
 #[test]
 fn an_address_may_change_on_its_port_with_the_binary() {
-    let port = free_address().port();
+    // Free on every address.
+    let probe = TcpListener::bind("0.0.0.0:0").unwrap();
+    let port = probe.local_addr().unwrap().port();
+    drop(probe);
     let http = |ip: &str| format!("server {{ listen {ip}:{port}; return 200 $pid; }}");
     for (before, after) in [("*", "127.0.0.1"), ("127.0.0.1", "*")] {
         let front = Front::start(&http(before));
