@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)] // a test: a panic is a failure
 
 use std::fs::Permissions;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -417,7 +417,10 @@ fn a_new_binary_serves_although_the_old_one_was_quicker_to_quit() {
 /// An address that becomes wider or narrower with the binary, as it may with a reload.
 #[test]
 fn an_address_may_change_on_its_port_with_the_binary() {
-    let port = free_address().port();
+    // Free on every address.
+    let probe = TcpListener::bind("0.0.0.0:0").unwrap();
+    let port = probe.local_addr().unwrap().port();
+    drop(probe);
     let http = |ip: &str| format!("server {{ listen {ip}:{port}; return 200 $pid; }}");
     for (before, after) in [("*", "127.0.0.1"), ("127.0.0.1", "*")] {
         let front = Front::start(&http(before));
