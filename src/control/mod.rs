@@ -35,10 +35,10 @@ use crate::process::{
 };
 use crate::proxy::{Command, Deployment};
 
-use addresses::Addresses;
+use addresses::{Addresses, Patience};
 use binding::{Bindings, Compared};
 use deploy::{Loaded, deploy, load, load_group_tls, load_tls, open_logs};
-use upgrade::{Inherited, Owner};
+use upgrade::{Inherited, Predecessor};
 use workers::Workers;
 
 /// How often the certificates of the front and of the servers are compared, and how soon again if one could not be asked.
@@ -99,7 +99,7 @@ pub enum Source {
 pub fn serve(config: Config, source: Source, io: Io) -> Result<(), StartError> {
     let inherited = Inherited::from_environment();
     // Who was started by a daemon is one.
-    let ready = if config.main.daemon && !inherited.is_of_predecessor() {
+    let ready = if config.main.daemon && inherited.predecessor.is_none() {
         daemonize().map_err(emerg)?
     } else {
         Ready::in_front()
@@ -218,8 +218,8 @@ struct Control {
     logs: LogFiles,
     main_log: Arc<ErrorLog>,
     addresses: Addresses,
-    /// Who else has the sockets from before this process.
-    owner: Owner,
+    /// The process with the old binary, which may be there still.
+    predecessor: Option<Predecessor>,
     /// The process with the new binary, while it runs.
     successor: Option<Child>,
     pid_file: Option<PidFile>,
@@ -247,13 +247,20 @@ impl Control {
         for problem in &inherited.problems {
             main_log.note(Level::Warn, format_args!("{problem}"));
         }
-        let owner = inherited.owner;
-        let mut addresses = Addresses::with(inherited.sockets);
-        let opened = addresses.open(&config.http.listeners, workers)?;
+        let predecessor = inherited.predecessor;
+        let mut addresses = Addresses::with(inherited.addresses);
+        let patience = match &source {
+            Source::Files(_) => Patience::of_start(&main_log),
+            // It is no successor of one that somebody told to end.
+            Source::CommandLine => Patience::none(&main_log),
+        };
+        let opened = addresses.open(&config.http.listeners, workers, patience)?;
         let loaded = Loaded::with(config)?;
         runtime.block_on(loaded.require_bindings(&main_log))?;
         let deployment = deploy(loaded, opened.ids().to_vec(), &mut logs, None)?;
-        let bound = addresses.commit(opened);
+        addresses.share(predecessor.and_then(Predecessor::pid).is_some(), false);
+        let bound = opened.bound();
+        addresses.commit(opened, &main_log);
         let pid_file = match &source {
             Source::Files(_) => Some(PidFile::create(&deployment.config.main.pid).map_err(emerg)?),
             Source::CommandLine => None,
@@ -269,7 +276,7 @@ impl Control {
                     logs,
                     main_log,
                     addresses,
-                    owner,
+                    predecessor,
                     successor: None,
                     pid_file,
                     workers,
@@ -345,7 +352,7 @@ impl Control {
                 }
                 _ = signals.usr1.recv() => self.reopen().await,
                 _ = signals.usr2.recv() => self.upgrade(),
-                _ = signals.child.recv() => self.reap(),
+                _ = signals.child.recv() => { self.reap(); },
                 _ = reports.tick() => self.look_after_logs(),
                 _ = renewals.tick(), if has_certificates => if self.renew_certificates() {
                     compare_at = Instant::now();
@@ -427,11 +434,11 @@ impl Control {
     /// Tells the service manager that this process ends, in `patience` if that is limited; the service goes on where there is a
     /// process with the other binary.
     fn tell_of_stop(&self, patience: Option<Duration>) {
-        self.tell_manager(match self.owner {
-            Owner::Predecessor(pid) if self.owner.is_there() => notify::main_process(pid),
+        self.tell_manager(match self.old_process() {
+            Some(pid) => notify::main_process(pid),
             // It has said that it is the one when it was ready.
-            _ if self.successor.is_some() => Ok(()),
-            _ => notify::stopping(
+            None if self.successor.is_some() => Ok(()),
+            None => notify::stopping(
                 patience.map(|patience| patience + 2 * STOP_PATIENCE + LOG_PATIENCE),
             ),
         });
@@ -453,8 +460,10 @@ impl Control {
 
     /// Ends a reload with a configuration that was read, or could not be. True if there is one to be compared.
     async fn reload(&mut self, loaded: Result<Option<Loaded>, StartError>) -> bool {
-        let result =
-            loaded.and_then(|loaded| loaded.map_or(Ok(()), |loaded| self.take_over(loaded)));
+        let result = match loaded {
+            Ok(Some(loaded)) => self.take_over(loaded).await,
+            other => other.map(|_| ()),
+        };
         let problem = match result {
             Ok(()) => {
                 // As nginx, which opens all its files with the configuration.
@@ -477,7 +486,7 @@ impl Control {
     }
 
     /// Has every worker take a configuration over. Nothing changes if that fails.
-    fn take_over(&mut self, loaded: Loaded) -> Result<(), StartError> {
+    async fn take_over(&mut self, loaded: Loaded) -> Result<(), StartError> {
         let config = &loaded.config;
         let main_log =
             Arc::new(ErrorLog::open(&config.main.error_logs, &mut self.logs).map_err(emerg)?);
@@ -494,9 +503,18 @@ impl Control {
                 format_args!("\"worker_processes\" changes at the next start"),
             );
         }
-        let opened = self
-            .addresses
-            .open(&config.http.listeners, self.workers.len())?;
+        let (listeners, workers) = (&config.http.listeners, self.workers.len());
+        let patience = || Patience::none(&main_log);
+        let opened = match self.addresses.open(listeners, workers, patience()) {
+            // What it wants may be what the last reload removed.
+            Err(_) if self.addresses.all_closed().await => {
+                self.addresses.open(listeners, workers, patience())
+            }
+            opened => opened,
+        };
+        let opened = opened?;
+        let new = opened.bound();
+        let sockets = addresses::for_workers(&new, workers)?;
         let ids = opened.ids().to_vec();
         let deployment = deploy(loaded, ids, &mut self.logs, Some(&self.deployment))?;
         self.logs.start_writers().map_err(emerg)?;
@@ -511,12 +529,23 @@ impl Control {
             remove(self.pid_file.replace(moved), &main_log);
         }
         limit_descriptors(main, self.workers.len(), &main_log);
-        self.share_addresses();
-        let new = self.addresses.commit(opened);
+        let alone = self.share_addresses();
+        self.addresses.commit(opened, &main_log);
         note_addresses(&new, &main_log);
         self.logs.keep(&deployment.config);
-        self.workers
-            .tell(|| Command::Deploy(Arc::clone(&deployment), new.clone()));
+        let removed = alone
+            .iter()
+            .filter(|(id, _)| !deployment.listen_ids.contains(id));
+        let_nobody_in(removed, &main_log);
+        let alone: Arc<[u64]> = alone.into_iter().map(|(id, _)| id).collect();
+        let mut sockets = sockets.into_iter();
+        let closed = self.addresses.closing();
+        self.workers.tell(|| Command::Deploy {
+            deployment: Arc::clone(&deployment),
+            sockets: sockets.next().unwrap_or_default(),
+            alone: Arc::clone(&alone),
+            closed: closed.clone(),
+        });
         self.main_log = main_log;
         self.deployment = deployment;
         Ok(())
@@ -555,19 +584,13 @@ impl Control {
 
     /// Finishes what is in flight, at most for `worker_shutdown_timeout`; TERM and INT end the patience.
     async fn drain(&mut self, signals: &mut Signals) {
-        let shared = self.share_addresses();
-        if !shared {
-            for (_, bound) in self.addresses.iter() {
-                if let Err(error) = bound.let_nobody_in() {
-                    let cause = Cause::from(&error);
-                    let message =
-                        format_args!("setsockopt(SO_ATTACH_FILTER) failed ({cause}), ignored");
-                    self.main_log.note(Level::Warn, message);
-                }
-            }
-        }
+        let alone = self.share_addresses();
+        let_nobody_in(alone.iter(), &self.main_log);
         self.addresses = Addresses::default();
-        self.workers.tell(|| Command::Drain { shared });
+        let alone: Arc<[u64]> = alone.into_iter().map(|(id, _)| id).collect();
+        self.workers.tell(|| Command::Drain {
+            alone: Arc::clone(&alone),
+        });
         let patience = self.deployment.config.main.shutdown_timeout;
         self.tell_of_stop(patience);
         let deadline = patience.map(|patience| Instant::now() + patience);
@@ -586,6 +609,11 @@ impl Control {
                 _ = signals.int.recv() => break,
                 // A drain can take hours, and logs are rotated meanwhile.
                 _ = signals.usr1.recv() => self.reopen().await,
+                // Unless it is asked for, what ended keeps its number. The service is this process then, until it has stopped.
+                _ = signals.child.recv() => if self.reap() {
+                    let now = Instant::now();
+                    self.tell_of_stop(deadline.map(|at| at.saturating_duration_since(now)));
+                },
                 _ = reports.tick() => self.look_after_logs(),
             }
         }
@@ -640,7 +668,8 @@ fn start_workers(
     logs.start_writers().map_err(emerg)?;
     note_addresses(&bound, log);
     let pins_cores = main.cpu_affinity || allowed_cores().is_ok_and(|cores| cores.len() == count);
-    let workers = Workers::start(count, driver, pins_cores, deployment, &bound)?;
+    let sockets = addresses::for_workers(&bound, count)?;
+    let workers = Workers::start(sockets, driver, pins_cores, deployment)?;
     log.note(
         Level::Notice,
         format_args!("start {count} workers on {driver}"),
@@ -682,6 +711,15 @@ fn choose_driver(io: Io, main: &Main, log: &ErrorLog) -> Result<Driver, StartErr
         }
     }
     Ok(driver)
+}
+
+/// Has nobody new come in at addresses that are about to be closed.
+fn let_nobody_in<'a>(addresses: impl Iterator<Item = &'a (u64, Arc<Bound>)>, log: &ErrorLog) {
+    for error in addresses.filter_map(|(_, bound)| bound.let_nobody_in().err()) {
+        let cause = Cause::from(&error);
+        let message = format_args!("setsockopt(SO_ATTACH_FILTER) failed ({cause}), ignored");
+        log.note(Level::Warn, message);
+    }
 }
 
 /// Says where the process listens: who configured port 0 learns from it which it is.

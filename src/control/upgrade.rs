@@ -3,9 +3,9 @@
 use std::env;
 use std::fmt::Write as _;
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
 use std::process::{Child, Command};
+use std::sync::Arc;
 
 use nix::unistd::{Pid, getpid, getppid};
 
@@ -15,10 +15,17 @@ use crate::observe::cause::Cause;
 use crate::process::{PidFileError, notify};
 
 use super::Control;
+use super::addresses::{Address, Opener};
 
 /// Tells a new binary what it inherits: the number of the process that starts it, and for each address a `;` and its descriptors with
-/// `,` between them; a `*` behind them says that the configuration left the port to the kernel.
+/// `,` between them, and behind them marks: [`ANY_PORT`], [`OF_SYSTEMD`].
 const VARIABLE: &str = "NTLMFRONT";
+
+/// The configuration left the port to the kernel.
+const ANY_PORT: char = '*';
+
+/// systemd has opened the sockets.
+const OF_SYSTEMD: char = 's';
 
 /// The first descriptor that systemd passes (sd_listen_fds(3)).
 const FIRST_OF_SYSTEMD: RawFd = 3;
@@ -26,35 +33,23 @@ const FIRST_OF_SYSTEMD: RawFd = 3;
 /// What this process got from the one that started it.
 #[derive(Default)]
 pub(super) struct Inherited {
-    /// The sockets, by the address as a configuration names it.
-    pub(super) sockets: Vec<(ListenAddress, Bound)>,
+    /// The sockets.
+    pub(super) addresses: Vec<Address>,
     /// What could not be taken over, for the log.
     pub(super) problems: Vec<String>,
-    /// Who else has them.
-    pub(super) owner: Owner,
+    /// The process that has started this one to be its successor.
+    pub(super) predecessor: Option<Predecessor>,
 }
 
-/// Who has the listening sockets of this process, too.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Owner {
-    /// Nobody.
-    #[default]
-    Nobody,
-    /// The process with the old binary, until it ends.
-    Predecessor(Pid),
-    /// systemd, which keeps them for the next start.
-    Systemd,
-}
+/// The process with the old binary.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Predecessor(Pid);
 
-impl Owner {
-    /// Whether it is there still.
-    pub(super) fn is_there(self) -> bool {
-        match self {
-            Self::Nobody => false,
-            // Who loses his parent gets another one.
-            Self::Predecessor(pid) => getppid() == pid,
-            Self::Systemd => true,
-        }
+impl Predecessor {
+    /// Its number, as long as it is there.
+    pub(super) fn pid(self) -> Option<Pid> {
+        // Who loses his parent gets another one.
+        (getppid() == self.0).then_some(self.0)
     }
 }
 
@@ -67,10 +62,22 @@ impl Inherited {
         } else if let (Ok(pid), Ok(count)) = (env::var("LISTEN_PID"), env::var("LISTEN_FDS"))
             && pid.parse() == Ok(getpid().as_raw())
         {
-            inherited.owner = Owner::Systemd;
             let last = FIRST_OF_SYSTEMD.saturating_add(count.parse().unwrap_or(0));
+            let mut all: Vec<Bound> = Vec::new();
             for descriptor in FIRST_OF_SYSTEMD..last {
-                inherited.add(&[descriptor], false);
+                let Some(bound) = inherited.take(&[descriptor]) else {
+                    continue;
+                };
+                // `ReusePort=`: several may have one address.
+                let address = bound.address();
+                let mut known = all.iter_mut();
+                match known.find(|known| address.is_some() && known.address() == address) {
+                    Some(known) => known.join(bound),
+                    None => all.push(bound),
+                }
+            }
+            for bound in all {
+                inherited.add(bound, false, Opener::Systemd);
             }
         }
         inherited
@@ -78,58 +85,59 @@ impl Inherited {
 
     fn take_over(&mut self, text: &str) {
         let mut parts = text.split(';');
-        let owner = parts.next().and_then(|pid| pid.parse().ok());
-        // The environment passes to every process that this one's starter starts.
-        let Some(owner) = owner.map(Pid::from_raw).filter(|pid| *pid == getppid()) else {
+        let starter = parts.next().and_then(|pid| pid.parse().ok());
+        let Some(starter) = starter.map(|pid| Predecessor(Pid::from_raw(pid))) else {
             return;
         };
-        self.owner = Owner::Predecessor(owner);
         for part in parts {
-            let numbers = part.trim_end_matches('*');
+            let (numbers, marks) =
+                part.split_at(part.trim_end_matches([ANY_PORT, OF_SYSTEMD]).len());
+            let opener = match marks.contains(OF_SYSTEMD) {
+                true => Opener::Systemd,
+                false => Opener::Predecessor,
+            };
             let descriptors: Result<Vec<RawFd>, _> = numbers.split(',').map(str::parse).collect();
             match descriptors {
-                Ok(descriptors) => self.add(&descriptors, numbers != part),
+                Ok(descriptors) => {
+                    if let Some(bound) = self.take(&descriptors) {
+                        self.add(bound, marks.contains(ANY_PORT), opener);
+                    }
+                }
                 Err(_) => self.problems.push(format!(
                     "invalid socket number \"{part}\" in {VARIABLE} environment variable"
                 )),
             }
         }
-    }
-
-    fn add(&mut self, descriptors: &[RawFd], any_port: bool) {
-        match Bound::inherited(descriptors) {
-            Ok(bound) => match named(&bound, any_port) {
-                Some(address) => {
-                    bound.share(true);
-                    self.sockets.push((address, bound));
-                }
-                None => self
-                    .problems
-                    .push("an inherited socket has no address".to_owned()),
-            },
-            Err(error) => {
-                let cause = Cause::from(&error);
-                self.problems.push(format!(
-                    "inherited socket {descriptors:?} is ignored ({cause})"
-                ));
-            }
+        // The environment passes to every process that this one's starter starts, the sockets do not. The starter may be gone.
+        if starter.pid().is_some() || !self.addresses.is_empty() {
+            self.predecessor = Some(starter);
+        } else {
+            self.problems.clear();
         }
     }
 
-    /// Whether a process with an old binary has started this one.
-    pub(super) fn is_of_predecessor(&self) -> bool {
-        matches!(self.owner, Owner::Predecessor(_))
+    /// Has the sockets be this process's.
+    fn take(&mut self, descriptors: &[RawFd]) -> Option<Bound> {
+        let taken = Bound::inherited(descriptors);
+        if let Err(error) = &taken {
+            let cause = Cause::from(error);
+            self.problems.push(format!(
+                "inherited socket {descriptors:?} is ignored ({cause})"
+            ));
+        }
+        taken.ok()
     }
-}
 
-/// The address as a configuration names it.
-fn named(bound: &Bound, any_port: bool) -> Option<ListenAddress> {
-    if let Some(path) = bound.path() {
-        return Some(ListenAddress::Unix(path.to_owned()));
+    fn add(&mut self, bound: Bound, any_port: bool, opener: Opener) {
+        // Whoever opened it has it as long as nothing else is known.
+        bound.share(true);
+        match Address::inherited(bound, any_port, opener) {
+            Some(address) => self.addresses.push(address),
+            None => self
+                .problems
+                .push("an inherited socket has no address".to_owned()),
+        }
     }
-    let address = bound.address()?;
-    let port = if any_port { 0 } else { address.port() };
-    Some(ListenAddress::Inet(SocketAddr::new(address.ip(), port)))
 }
 
 impl Control {
@@ -137,16 +145,14 @@ impl Control {
     /// is told to quit.
     pub(super) fn upgrade(&mut self) {
         self.received("12 (SIGUSR2) received, changing binary");
-        if self.successor.is_some()
-            || matches!(self.owner, Owner::Predecessor(_)) && self.owner.is_there()
-        {
+        if self.successor.is_some() || self.old_process().is_some() {
             let message = "the changing binary signal is ignored: end either the old or the new process before";
             return self.main_log.note(Level::Notice, format_args!("{message}"));
         }
         if let Err(error) = self.move_pid_file(true) {
             return self.main_log.note(Level::Alert, format_args!("{error}"));
         }
-        match start_successor(self.addresses.iter()) {
+        match start_successor(self.addresses.hand_over()) {
             Ok(child) => {
                 let message = format_args!("start new binary process {}", child.id());
                 self.main_log.note(Level::Notice, message);
@@ -162,18 +168,20 @@ impl Control {
         }
     }
 
-    /// Looks whether the new binary's process has ended; then this one stays.
-    pub(super) fn reap(&mut self) {
+    /// Looks whether the new binary's process has ended; then this one stays. True if it has.
+    pub(super) fn reap(&mut self) -> bool {
         let Some(child) = &mut self.successor else {
-            return;
+            return false;
         };
-        if let Ok(Some(status)) = child.try_wait() {
-            let message = format_args!("new binary process {} ended: {status}", child.id());
-            self.main_log.note(Level::Alert, message);
-            self.successor = None;
-            self.take_pid_file_back();
-            self.tell_manager(notify::main_process(getpid()));
-        }
+        let Ok(Some(status)) = child.try_wait() else {
+            return false;
+        };
+        let message = format_args!("new binary process {} ended: {status}", child.id());
+        self.main_log.note(Level::Alert, message);
+        self.successor = None;
+        self.take_pid_file_back();
+        self.tell_manager(notify::main_process(getpid()));
+        true
     }
 
     fn take_pid_file_back(&mut self) {
@@ -194,14 +202,16 @@ impl Control {
         }
     }
 
-    /// Notes whether another process listens at the same addresses, before some are closed here.
-    pub(super) fn share_addresses(&mut self) -> bool {
+    /// The process with the old binary, while it runs beside this one.
+    pub(super) fn old_process(&self) -> Option<Pid> {
+        self.predecessor.and_then(Predecessor::pid)
+    }
+
+    /// Notes at which addresses somebody else listens, too, before some are closed here. Returns the others.
+    pub(super) fn share_addresses(&mut self) -> Vec<(u64, Arc<Bound>)> {
         self.reap();
-        let shared = self.successor.is_some() || self.owner.is_there();
-        for (_, bound) in self.addresses.iter() {
-            bound.share(shared);
-        }
-        shared
+        let old = self.old_process().is_some();
+        self.addresses.share(old, self.successor.is_some())
     }
 }
 
@@ -209,22 +219,24 @@ impl Control {
 ///
 /// # Errors
 /// There is none, or no process or descriptor can be had.
-fn start_successor<'a>(
-    addresses: impl Iterator<Item = (&'a ListenAddress, &'a Bound)>,
-) -> io::Result<Child> {
+fn start_successor<'a>(addresses: impl Iterator<Item = &'a Address>) -> io::Result<Child> {
     let mut text = getpid().to_string();
     // Open until it is started.
     let mut inherited: Vec<OwnedFd> = Vec::new();
-    for (address, bound) in addresses {
-        let descriptors = bound.to_inherit()?;
+    for address in addresses {
+        let descriptors = address.bound.to_inherit()?;
         let numbers: Vec<String> = descriptors
             .iter()
             .map(|descriptor| descriptor.as_raw_fd().to_string())
             .collect();
-        let any_port = matches!(address, ListenAddress::Inet(address) if address.port() == 0);
-        let mark = if any_port { "*" } else { "" };
         // Writing to a string does not fail.
-        let _ = write!(text, ";{}{mark}", numbers.join(","));
+        let _ = write!(text, ";{}", numbers.join(","));
+        if matches!(address.name, ListenAddress::Inet(address) if address.port() == 0) {
+            text.push(ANY_PORT);
+        }
+        if address.opener == Opener::Systemd {
+            text.push(OF_SYSTEMD);
+        }
         inherited.extend(descriptors);
     }
     let mut arguments = env::args_os();
@@ -234,5 +246,7 @@ fn start_successor<'a>(
         .env(VARIABLE, text)
         // The service manager's watchdog watches over whichever process serves.
         .env_remove("WATCHDOG_PID")
+        // The number may be that of any process some day.
+        .env_remove("LISTEN_PID")
         .spawn()
 }

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use crate::net::{Bound, Driver};
+use crate::net::Driver;
 use crate::observe::cause::Cause;
 use crate::observe::figures::Figures;
 use crate::process::pin_to_core;
-use crate::proxy::{self, Command, Deployment, Setup};
+use crate::proxy::{self, Command, Deployment, Setup, Sockets};
 
 use super::{StartError, emerg};
 
@@ -37,26 +37,26 @@ struct Ended {
 }
 
 impl Workers {
-    /// Starts `count` workers and waits until each of them accepts.
+    /// Starts a worker for each of `sockets` and waits until all of them accept.
     pub(super) fn start(
-        count: usize,
+        sockets: Vec<Sockets>,
         driver: Driver,
         pins_cores: bool,
         deployment: &Arc<Deployment>,
-        bound: &[(u64, Arc<Bound>)],
     ) -> Result<Self, StartError> {
+        let count = sockets.len();
         let figures = Arc::new(Figures::new(count, driver));
         let (report, mut ended) = unbounded_channel();
         let (ready, all_ready) = mpsc::channel();
         let mut workers = Vec::with_capacity(count);
-        for number in 0..count {
+        for (number, sockets) in sockets.into_iter().enumerate() {
             let (commands, receiver) = unbounded_channel();
             let ready = ready.clone();
             let setup = Setup {
                 number,
                 workers: count,
                 deployment: Arc::clone(deployment),
-                bound: bound.to_vec(),
+                sockets,
                 figures: Arc::clone(&figures),
                 driver,
                 commands: receiver,
@@ -98,8 +98,8 @@ impl Workers {
         self.workers.len()
     }
 
-    /// Tells each of them.
-    pub(super) fn tell(&self, command: impl Fn() -> Command) {
+    /// Tells each of them, in their order.
+    pub(super) fn tell(&self, mut command: impl FnMut() -> Command) {
         for worker in &self.workers {
             // A worker that has ended is reported elsewhere.
             let _ = worker.commands.send(command());

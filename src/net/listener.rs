@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
@@ -171,6 +171,8 @@ impl Bound {
         for socket in &sockets {
             socket.set_cloexec(true)?;
             socket.set_nonblocking(true)?;
+            // Whoever had them may have let nobody in any more. Without a filter there is nothing to detach.
+            let _ = socket.detach_filter();
         }
         let first = sockets.first().ok_or(Errno::EINVAL)?.local_addr()?;
         Ok(Self {
@@ -179,6 +181,30 @@ impl Bound {
             path: first.as_pathname().map(Path::to_owned),
             shared: AtomicBool::new(false),
         })
+    }
+
+    /// Takes over the sockets of `other`, which listens at the same address.
+    pub fn join(&mut self, mut other: Self) {
+        self.sockets.append(&mut other.sockets);
+    }
+
+    /// Has TCP sockets that another process has opened treat their clients as those do that this one opens. Nothing else can be
+    /// changed once they listen.
+    ///
+    /// # Errors
+    /// Those of `setsockopt(2)`.
+    pub fn set_up(&self, options: &InetOptions) -> io::Result<()> {
+        match self.path {
+            Some(_) => Ok(()),
+            None => { self.sockets.iter() }.try_for_each(|socket| set_up(socket, options)),
+        }
+    }
+
+    /// Whether it is an IPv6 socket for any address that takes IPv4, too.
+    pub fn takes_both_protocols(&self) -> bool {
+        let address = self.address.map(|address| address.ip());
+        address == Some(Ipv6Addr::UNSPECIFIED.into())
+            && self.sockets[0].only_v6().is_ok_and(|only_v6| !only_v6)
     }
 
     /// Duplicates of the descriptors for a process that is about to be started, which inherits them.
@@ -241,23 +267,18 @@ impl Bound {
         self.path.as_deref()
     }
 
-    /// The listening sockets for worker number `worker` of `workers`, whose thread this is: one, or several where they were those of
-    /// more workers.
+    /// The listening sockets for worker number `worker` of `workers`: one, or several where they were those of more workers.
     ///
     /// # Errors
-    /// No descriptors or memory are left.
-    pub fn listeners(&self, worker: usize, workers: usize) -> io::Result<Vec<Listener>> {
+    /// No descriptors are left.
+    pub fn for_worker(&self, worker: usize, workers: usize) -> io::Result<Vec<Unwatched>> {
         let first = worker % self.sockets.len();
         let others = (worker + workers..self.sockets.len()).step_by(workers);
-        let listener = |index: usize| {
-            let socket = self.sockets[index].try_clone()?;
-            Ok(Listener {
-                watch: Watch::new(socket.as_fd())?,
-                socket,
-                waiting: Cell::new(false),
-            })
-        };
-        std::iter::once(first).chain(others).map(listener).collect()
+        let duplicate = |index: usize| self.sockets[index].try_clone().map(Unwatched);
+        std::iter::once(first)
+            .chain(others)
+            .map(duplicate)
+            .collect()
     }
 }
 
@@ -271,12 +292,17 @@ fn new_inet(address: SocketAddr, options: &InetOptions) -> io::Result<socket2::S
     if address.is_ipv6() {
         socket.set_only_v6(options.ipv6only)?;
     }
-    // Accepted sockets inherit these.
-    socket.set_tcp_nodelay(true)?;
-    if let Some(keepalive) = &options.keepalive {
-        socket.set_tcp_keepalive(keepalive)?;
-    }
+    set_up(&socket, options)?;
     Ok(socket)
+}
+
+/// Sets what accepted sockets inherit.
+fn set_up(socket: &socket2::Socket, options: &InetOptions) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    match &options.keepalive {
+        Some(keepalive) => socket.set_tcp_keepalive(keepalive),
+        None => Ok(()),
+    }
 }
 
 /// Whether a socket file is left over: nobody accepts on it.
@@ -287,6 +313,10 @@ fn is_stale(path: &Path, address: &SockAddr) -> bool {
             .and_then(|probe| probe.connect(address))
             .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
+
+/// One worker's listening socket, on its way to the worker.
+#[derive(Debug)]
+pub struct Unwatched(socket2::Socket);
 
 /// One worker's listening socket.
 ///
@@ -299,6 +329,18 @@ pub struct Listener {
 }
 
 impl Listener {
+    /// Has the worker whose thread this is watch it.
+    ///
+    /// # Errors
+    /// `ENOMEM`: the kernel has no memory for it, or the user is at the limit `fs.epoll.max_user_watches`.
+    pub fn new(Unwatched(socket): Unwatched) -> io::Result<Self> {
+        Ok(Self {
+            watch: Watch::new(socket.as_fd())?,
+            socket,
+            waiting: Cell::new(false),
+        })
+    }
+
     /// Waits for a client. Other tasks get their turn, also where clients never cease to come.
     pub async fn readable(&self) {
         if self.waiting.get() {

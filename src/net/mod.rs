@@ -27,7 +27,7 @@ mod tests;
 
 pub use driver::Driver;
 pub use executor::{closing, give_way, now, run, sleep, spawn, turn_bytes, usage};
-pub use listener::{Accepted, Bound, ClientAddress, InetOptions, Listener};
+pub use listener::{Accepted, Bound, ClientAddress, InetOptions, Listener, Unwatched};
 pub use pipe::Pipe;
 pub use scratch::{Loan, SCRATCH_BYTES};
 pub use socket::{Peek, Socket};

@@ -60,7 +60,7 @@ fn bound() -> Bound {
 }
 
 fn listener(bound: &Bound) -> Listener {
-    bound.listeners(0, 1).unwrap().remove(0)
+    Listener::new(bound.for_worker(0, 1).unwrap().remove(0)).unwrap()
 }
 
 fn bound_for(workers: usize) -> Bound {

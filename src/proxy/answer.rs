@@ -13,7 +13,7 @@ use crate::net::{SCRATCH_BYTES, now};
 use super::client::Client;
 use super::fields;
 use super::request::Request;
-use super::slot::Timer;
+use super::slot::{Phase, Timer};
 use super::worker::Settings;
 
 /// Body bytes of a request that are read and thrown away so that its connection can go on.
@@ -217,8 +217,13 @@ impl Client {
     pub(super) async fn linger(&mut self) {
         self.socket.finish();
         self.buffered = Vec::new();
-        let until = now() + LINGER;
-        while now() < until && !self.slot.is_draining() && self.receive_more(LINGER_QUIET).await {
+        self.slot.phase.set(Phase::Lingering);
+        let began = now();
+        loop {
+            let left = self.slot.patience(LINGER).saturating_sub(now() - began);
+            if left.is_zero() || !self.receive_more(left.min(LINGER_QUIET)).await {
+                return;
+            }
             self.buffered.clear();
         }
     }

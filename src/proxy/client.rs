@@ -118,9 +118,9 @@ impl Client {
         }
     }
 
-    /// Serves the connection to its end. (In a box, because a task holds what it was given by value twice.)
-    pub(super) async fn serve(mut self: Box<Self>) {
-        let mut settings = self.worker.settings();
+    /// Serves the connection to its end; `settings` are those by which it was accepted. (In a box, because a task holds what it was
+    /// given by value twice.)
+    pub(super) async fn serve(mut self: Box<Self>, mut settings: Rc<Settings>) {
         let Some(listener) = settings.listener(self.listen) else {
             return;
         };

@@ -33,12 +33,12 @@ impl Worker {
     pub(super) fn look(&self) {
         let counters = &self.counters;
         let gauge = |n: usize| n as u64;
-        let [idle, pinned, reading, answering] = self.slots.phases();
+        let [idle, pinned, reading, answering, lingering] = self.slots.phases();
         counters.active.set(gauge(self.slots.len()));
         counters.waiting.set(gauge(idle + pinned));
         counters.pinned.set(gauge(pinned));
         counters.reading.set(gauge(reading));
-        counters.writing.set(gauge(answering));
+        counters.writing.set(gauge(answering + lingering));
         let upstream = self.upstream_connections.get();
         counters.upstream_connections.set(gauge(upstream));
         counters.usage.set(&net::usage());

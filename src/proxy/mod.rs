@@ -29,4 +29,4 @@ mod variables;
 mod verdicts;
 mod worker;
 
-pub use worker::{Command, Deployment, Setup, run};
+pub use worker::{Command, Deployment, Setup, Sockets, run};

@@ -34,8 +34,8 @@ const TIMERS: usize = 5;
 /// Connections whose time is over that are woken at once: each may have much to close, and others wait for it.
 const WOKEN_AT_ONCE: usize = 16;
 
-/// How long an idle connection still waits when its worker drains: a request that is on its way is answered and told that it was the
-/// last, instead of meeting a close.
+/// How long a connection that is over, or idle, still waits for its client when its worker drains: a request that is on its way is
+/// answered and told that it was the last, instead of meeting a close, and an answer arrives where its client still sends.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A wait took too long.
@@ -53,6 +53,8 @@ pub(super) enum Phase {
     Reading,
     /// A request is being answered.
     Answering,
+    /// The last answer is out; what the client still sends is thrown away.
+    Lingering,
 }
 
 /// One client connection, as its worker sees it.
@@ -72,7 +74,7 @@ pub(super) struct Slot {
 }
 
 impl Phase {
-    const ALL: usize = 4;
+    const ALL: usize = 5;
 
     /// Whether the connection has no request.
     pub(super) fn is_between_requests(self) -> bool {
@@ -168,7 +170,7 @@ impl Slot {
         self.leaving.get()
     }
 
-    /// How long an idle connection that would wait for `timeout` waits for its next request now.
+    /// How long a connection that needs nothing of its client, and would wait for `timeout`, waits now.
     pub(super) fn patience(&self, timeout: Duration) -> Duration {
         match self.draining.get() {
             true => timeout.min(DRAIN_PATIENCE),
@@ -178,7 +180,8 @@ impl Slot {
 
     fn drain(&self) {
         self.draining.set(true);
-        if self.phase.get().is_between_requests() {
+        let phase = self.phase.get();
+        if phase.is_between_requests() || phase == Phase::Lingering {
             let deadline = &self.deadlines[Timer::ClientRead as usize];
             let at = (now() + DRAIN_PATIENCE).saturating_duration_since(self.epoch);
             let at = u64::try_from(at.as_millis()).unwrap_or(u64::MAX);

@@ -2,7 +2,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::convert::Infallible;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -17,7 +16,7 @@ use crate::config::Config;
 use crate::config::model::{self, Level, PeerAddress};
 use crate::http::rewrite::Rewrite;
 use crate::limit::Zone;
-use crate::net::{self, Accepted, Bound, Listener, now};
+use crate::net::{self, Accepted, Listener, Unwatched, now};
 use crate::observe::cause::Cause;
 use crate::observe::counters::Counters;
 use crate::observe::error_log::ErrorLog;
@@ -54,7 +53,8 @@ const NONE_IDLE_PAUSE: Duration = Duration::from_millis(10);
 /// Response heads whose memory is kept for the next one: most answers are over in the turn in which they begin.
 const RESPONSES_KEPT: usize = 64;
 
-/// Groups made for `proxy_pass` with variables, above which unused ones are forgotten.
+/// Groups made for `proxy_pass` with variables, above which unused ones are forgotten at once, so that requests cannot fill the memory
+/// with names.
 const NAMED_BY_REQUESTS_MAX: usize = 1000;
 
 /// One configuration with everything opened that it names: made by the control thread, shared by all workers, never
@@ -83,20 +83,32 @@ pub struct Deployment {
 
 /// What the control thread tells a worker.
 pub enum Command {
-    /// Take over a configuration, and listen on these addresses too.
-    Deploy(Arc<Deployment>, Vec<(u64, Arc<Bound>)>),
+    /// Take over a configuration.
+    Deploy {
+        /// All of it, but for what `sockets` are for.
+        deployment: Arc<Deployment>,
+        /// Where to listen, too.
+        sockets: Sockets,
+        /// As in [`Command::Drain`].
+        alone: Arc<[u64]>,
+        /// To be dropped when the addresses are closed that it does not name.
+        closed: Done,
+    },
     /// Hand over the log lines that wait, then drop this.
     HandLogsOver(Done),
     /// Finish what is in flight, then stop.
     Drain {
-        /// Another process has the listening sockets, too, and whoever waits in them.
-        shared: bool,
+        /// The addresses that no other process has, nor whoever waits there.
+        alone: Arc<[u64]>,
     },
     /// Stop.
     Stop,
     /// Say something, to show that the worker's tasks get their turn.
     Answer(oneshot::Sender<()>),
 }
+
+/// Listening sockets for one worker, by the number of their address.
+pub type Sockets = Vec<(u64, Vec<Unwatched>)>;
 
 /// What a worker is started with.
 pub struct Setup {
@@ -107,7 +119,7 @@ pub struct Setup {
     /// The configuration.
     pub deployment: Arc<Deployment>,
     /// Where to listen.
-    pub bound: Vec<(u64, Arc<Bound>)>,
+    pub sockets: Sockets,
     /// What the process shows of itself; this worker writes the counters at `number`.
     pub figures: Arc<Figures>,
     /// What it waits with.
@@ -121,38 +133,54 @@ pub struct Setup {
 /// Runs a worker on this thread until it is told to stop, or drained.
 ///
 /// # Errors
-/// The kernel refuses the driver, or no descriptors are left for the listening sockets.
+/// The kernel refuses the driver, or to watch the listening sockets.
 pub fn run(setup: Setup) -> io::Result<()> {
     let _outlets = outlet::install();
     net::run(setup.driver, async move {
         let worker = Worker::new(&setup);
         let Setup {
             deployment,
-            bound,
+            sockets,
             mut commands,
             ready,
             ..
         } = setup;
         // It would be held for ever here, its logs with it.
         drop(deployment);
-        worker.listen(bound)?;
+        for (id, sockets) in sockets {
+            worker.listen(id, sockets)?;
+        }
         net::spawn(Rc::clone(&worker).sweep());
         ready();
         while let Some(command) = commands.recv().await {
             match command {
-                Command::Deploy(deployment, bound) => {
-                    worker.close_addresses(&deployment.listen_ids);
+                Command::Deploy {
+                    deployment,
+                    sockets,
+                    alone,
+                    closed,
+                } => {
+                    // First, so that whoever comes in there is served as the configuration says that names the address.
+                    let open = &deployment.listen_ids;
+                    worker.close_addresses(open, &alone, Some(closed)).await;
                     worker.deploy(deployment);
-                    worker.listen(bound)?;
+                    for (id, sockets) in sockets {
+                        if let Err(error) = worker.listen(id, sockets) {
+                            // Whoever is served already need not lose his login for it.
+                            let cause = Cause::from(&error);
+                            let message = format_args!("a new address is not watched ({cause})");
+                            worker
+                                .settings()
+                                .deployment
+                                .main_log
+                                .note(Level::Alert, message);
+                        }
+                    }
                 }
                 Command::HandLogsOver(_done) => outlet::flush(),
-                Command::Drain { shared } => {
+                Command::Drain { alone } => {
                     // First, so that whoever is told to come again is refused at once where he would come here.
-                    if !shared {
-                        net::sleep(HANDSHAKE_PATIENCE).await;
-                        worker.accept_all();
-                    }
-                    worker.close_addresses(&[]);
+                    worker.close_addresses(&[], &alone, None).await;
                     worker.slots.drain();
                     while worker.slots.len() + net::closing() > 0 {
                         match commands.try_recv() {
@@ -214,7 +242,8 @@ impl Settings {
 /// A listening socket that a task accepts from, until this is dropped.
 struct Open {
     listener: Rc<Listener>,
-    _closed: oneshot::Sender<Infallible>,
+    /// Takes what the task has to drop when the socket is closed.
+    closing: oneshot::Sender<Done>,
 }
 
 /// One worker's own world.
@@ -327,52 +356,66 @@ impl Worker {
         made
     }
 
-    fn listen(self: &Rc<Self>, bound: Vec<(u64, Arc<Bound>)>) -> io::Result<()> {
-        for (id, bound) in bound {
-            let mut open = Vec::new();
-            for listener in bound.listeners(self.number, self.workers)? {
-                let (opened, closed) = oneshot::channel();
-                let listener = Rc::new(listener);
-                open.push(Open {
-                    listener: Rc::clone(&listener),
-                    _closed: opened,
-                });
-                net::spawn(Rc::clone(self).accept(id, listener, closed));
-            }
-            self.addresses.borrow_mut().insert(id, open);
+    fn listen(self: &Rc<Self>, id: u64, sockets: Vec<Unwatched>) -> io::Result<()> {
+        let mut open = Vec::new();
+        for socket in sockets {
+            let (closing, closed) = oneshot::channel();
+            let listener = Rc::new(Listener::new(socket)?);
+            open.push(Open {
+                listener: Rc::clone(&listener),
+                closing,
+            });
+            net::spawn(Rc::clone(self).accept(id, listener, closed));
         }
+        self.addresses.borrow_mut().insert(id, open);
         Ok(())
     }
 
-    /// Accepts no more at the addresses that are not among `open`.
-    fn close_addresses(&self, open: &[u64]) {
-        self.addresses
-            .borrow_mut()
-            .retain(|id, _| open.contains(id));
+    /// Closes the addresses that are not among `open`. Whoever waits at those of them that are among `alone` is accepted before; at the
+    /// others, another process has the sockets, too. `closed` is dropped when the kernel has let go of them.
+    async fn close_addresses(self: &Rc<Self>, open: &[u64], alone: &[u64], closed: Option<Done>) {
+        let goes = |id: &u64| !open.contains(id);
+        self.close(|id| goes(id) && !alone.contains(id), closed.as_ref());
+        if self.addresses.borrow().keys().any(goes) {
+            net::sleep(HANDSHAKE_PATIENCE).await;
+            for (&id, open) in &*self.addresses.borrow() {
+                if goes(&id) {
+                    self.accept_all(id, open);
+                }
+            }
+        }
+        self.close(goes, closed.as_ref());
     }
 
-    /// Accepts whoever is waiting, before the addresses are closed.
-    fn accept_all(self: &Rc<Self>) {
-        for (&listen, open) in &*self.addresses.borrow() {
-            for Open { listener, .. } in open {
-                while let Ok(Some(accepted)) = listener.try_accept() {
-                    self.start(accepted, listen);
-                }
+    fn close(&self, goes: impl Fn(&u64) -> bool, closed: Option<&Done>) {
+        let mut addresses = self.addresses.borrow_mut();
+        let gone = addresses.extract_if(|id, _| goes(id));
+        for Open { closing, .. } in gone.flat_map(|(_, open)| open) {
+            if let Some(closed) = closed {
+                let _ = closing.send(closed.clone());
             }
         }
     }
 
-    /// Accepts until the sender of `closed` is gone.
+    fn accept_all(self: &Rc<Self>, listen: u64, open: &[Open]) {
+        for Open { listener, .. } in open {
+            while let Ok(Some(accepted)) = listener.try_accept() {
+                self.start(accepted, listen);
+            }
+        }
+    }
+
+    /// Accepts until `closed` tells of the end, or the sender of it is gone.
     async fn accept(
         self: Rc<Self>,
         listen: u64,
         listener: Rc<Listener>,
-        mut closed: oneshot::Receiver<Infallible>,
+        mut closed: oneshot::Receiver<Done>,
     ) {
-        loop {
+        let closed = loop {
             tokio::select! {
                 biased;
-                _ = &mut closed => return,
+                closed = &mut closed => break closed,
                 () = listener.readable() => {}
             }
             for _ in 0..ACCEPT_BATCH {
@@ -389,7 +432,11 @@ impl Worker {
                     }
                 }
             }
-        }
+        };
+        drop(listener);
+        // What the driver still waits for there ends with this turn.
+        net::give_way().await;
+        drop(closed);
     }
 
     fn start(self: &Rc<Self>, accepted: Accepted, listen: u64) {
@@ -403,7 +450,8 @@ impl Worker {
         self.clients_accepted.set(count);
         let number = (count - 1) * self.workers as u64 + self.number as u64 + 1;
         let client = Box::new(Client::new(Rc::clone(self), accepted, listen, number));
-        net::spawn(client.serve());
+        // As it is now: the address may be gone when the task has its first turn.
+        net::spawn(client.serve(self.settings()));
     }
 
     /// Whether clients and upstream connections are fewer than `worker_connections`. Where they are not, idle connections that
@@ -471,6 +519,8 @@ impl Worker {
                 let limits = group.ntlm.get().unwrap_or_default();
                 self.report_evictions(group, limits.connections);
             }
+            drop(groups);
+            self.forget_unused();
             outlet::sweep(now);
             self.look();
         }
@@ -559,7 +609,9 @@ impl Worker {
         if let Some(known) = self.groups.borrow().get(name) {
             return Some(Rc::clone(known));
         }
-        self.forget_unused();
+        if self.groups.borrow().len() >= settings.groups.len() + NAMED_BY_REQUESTS_MAX {
+            self.forget_unused();
+        }
         let peer = balance::Peer {
             server: address.to_string(),
             name: address.to_string(),
@@ -580,14 +632,10 @@ impl Worker {
         }))
     }
 
-    /// Forgets groups that requests named and nobody uses, so that requests cannot fill the memory with names.
+    /// Forgets groups that nobody uses: a reload has removed them, or requests named them.
     fn forget_unused(&self) {
-        let settings = self.settings();
         let mut groups = self.groups.borrow_mut();
-        if groups.len() < settings.groups.len() + NAMED_BY_REQUESTS_MAX {
-            return;
-        }
-        // A pooled connection refers to its group, so that a group with an empty pool and no user is referred to once.
+        // Configurations refer to theirs as long as somebody is served by them, and so does every connection, also a pooled one or a pin.
         let mut unused = Vec::new();
         groups.retain(|_, group| {
             let used = Rc::strong_count(group) > 1;

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::front::{Front, eventually};
 use crate::peer::{Peer, Server, numbered};
+use crate::prefix::free_address;
 
 /// A front with one worker before one server; `more` is added to the http context.
 fn front(server: SocketAddr, more: &str) -> Front {
@@ -76,10 +77,7 @@ fn refused_requests_are_answered_with_plain_pages() {
 
 #[test]
 fn head_gets_the_head_of_an_error_page_only() {
-    let server = Server::bind();
-    let gone = server.addr();
-    drop(server);
-    let front = front(gone, "");
+    let front = front(free_address(), "");
     let mut client = Peer::connect(front.addr(0));
     client.send("HEAD / HTTP/1.1\r\nHost: test\r\n\r\n");
     let head = client.head();

@@ -11,6 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::front::{Front, eventually};
 use crate::peer::{Peer, Server, assert_same, numbered};
+use crate::prefix::free_address;
 use crate::site::{Site, alice, ask, bob, identity, log_in, login_target, origins, place};
 
 /// What a client with a pin is doing when it goes.
@@ -364,12 +365,7 @@ async fn first_leg_at_drop(client: &mut Connection) -> Response {
 
 #[tokio::test]
 async fn a_refused_connection_is_no_second_try() {
-    // Bound and not listening: connections are refused, and nobody else gets the port.
-    let refusing =
-        socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    let any: std::net::SocketAddr = "127.0.0.1:0".parse().unwrap();
-    refusing.bind(&any.into()).unwrap();
-    let refused = refusing.local_addr().unwrap().as_socket().unwrap();
+    let refused = free_address();
     let servers = origins(1, Kerberos::Declined);
     let http = format!(
         "log_format one '$upstream_addr $upstream_status'; access_log logs/access.log one;

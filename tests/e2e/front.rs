@@ -82,7 +82,12 @@ impl Front {
         self.reload_main(&self.main, http);
     }
 
-    /// The same with another main context.
+    /// Writes another configuration, and nothing else.
+    pub(crate) fn configure(&self, http: &str) {
+        write_configuration(self.directory.path(), &self.main, http);
+    }
+
+    /// Does what [`Front::reload`] does with another main context.
     pub(crate) fn reload_main(&self, main: &str, http: &str) {
         write_configuration(self.directory.path(), main, http);
         let before = self.error_log().matches("reconfigured").count();
@@ -168,6 +173,16 @@ impl Front {
             .filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok())
             .filter(|target| target.to_string_lossy().starts_with(kind))
             .count()
+    }
+
+    /// Resident memory in bytes.
+    pub(crate) fn resident(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()));
+        let status = status.expect("the process is there");
+        let line = { status.lines() }.find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
+        let kib: usize = kib.and_then(|kib| kib.parse().ok()).expect("a number");
+        kib * 1024
     }
 
     /// Waits until the process has ended by itself.

@@ -9,6 +9,7 @@ use ntlm_origin::{Origin, OriginOptions};
 
 use crate::front::{Front, eventually};
 use crate::peer::{Peer, Server};
+use crate::prefix::free_address;
 
 const ZONE: &str = "limit_conn_zone $binary_remote_addr zone=addr:1m;";
 
@@ -216,9 +217,7 @@ fn a_key_that_is_too_long_is_not_counted() {
 fn the_count_is_zero_again_after_whatever_clients_and_servers_do() {
     let origin = Origin::start(OriginOptions::default()).unwrap();
     let addr = origin.addr();
-    let refusing = Server::bind();
-    let dead = refusing.addr();
-    drop(refusing);
+    let dead = free_address();
     let front = Front::start(&format!(
         "{LOG} {ZONE} limit_req_zone all zone=rate:1m rate=1r/m; proxy_read_timeout 100ms;
          server {{ listen 127.0.0.1:0; limit_conn addr 1000; client_max_body_size 1k;

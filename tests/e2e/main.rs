@@ -16,11 +16,13 @@ mod prefix;
 #[allow(dead_code)]
 mod site;
 
+mod activation;
 mod answers;
 mod bodies;
 mod cli;
 mod clients;
 mod demo;
+mod drain;
 mod endings;
 mod examples;
 mod fail_delay;

@@ -12,6 +12,7 @@ use ntlm_origin::Kerberos;
 
 use crate::front::{Front, eventually};
 use crate::peer::{Answer, Peer};
+use crate::prefix::free_address;
 use crate::site::{Site, alice, ask, bob, log_in, origins};
 
 const OPEN: &str = "application/openmetrics-text; version=1.0.0";
@@ -211,10 +212,7 @@ fn prometheus_reads_the_page_under_load() {
 #[tokio::test]
 async fn what_happens_is_counted() {
     let servers = origins(1, Kerberos::Declined);
-    let dead = {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.local_addr().unwrap()
-    };
+    let dead = free_address();
     let server = servers[0].addr();
     let http = |more: &str| {
         format!(

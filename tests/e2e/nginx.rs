@@ -8,8 +8,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::front::eventually;
-use crate::prefix::{Prefix, run};
-use crate::tls::pki::address;
+use crate::prefix::{Prefix, free_address, run};
 
 /// A running nginx, one process, ended with its value.
 pub(crate) struct Nginx {
@@ -24,7 +23,7 @@ impl Nginx {
         let directory = tempfile::tempdir().expect("a temporary directory");
         std::fs::create_dir(directory.path().join("logs")).expect("the log directory");
         let path = directory.path().display();
-        let addr = address();
+        let addr = free_address();
         let access_log = match http.contains("access_log") {
             true => "",
             false => "access_log off;",

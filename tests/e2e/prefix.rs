@@ -2,11 +2,12 @@
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User};
@@ -282,10 +283,14 @@ impl Drop for Daemon {
     }
 }
 
-/// A port that was free a moment ago. Only for those who need the same one twice.
+/// An address that nobody else gets: a loopback address of this process, and a port of this call. For those who need the same one
+/// twice (each `listen` on port 0 is another address), and where nobody shall be, for TCP and for UDP.
 pub(crate) fn free_address() -> SocketAddr {
-    let probe = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    probe.local_addr().expect("a free port")
+    static PORT: AtomicU16 = AtomicU16::new(10_000);
+    // A number of a process has at most 22 bits (`pid_max` in proc_sys_kernel(5)).
+    let [_, high, middle, low] = std::process::id().to_be_bytes();
+    let ip = [127, 64 + high, middle, low];
+    SocketAddr::from((ip, PORT.fetch_add(1, Ordering::Relaxed)))
 }
 
 /// One GET over a connection of its own: the status and the body.

@@ -6,6 +6,7 @@ use ntlm_origin::{Origin, OriginOptions};
 
 use crate::front::{Front, eventually};
 use crate::peer::{Answer, Head, Peer, Server};
+use crate::prefix::free_address;
 
 fn front(http: &str) -> Front {
     Front::start_main("worker_processes 1;", http)
@@ -19,11 +20,6 @@ fn origins<const N: usize>() -> [Origin; N] {
         })
         .expect("an origin starts")
     })
-}
-
-/// An address that nobody listens on.
-fn nobody() -> std::net::SocketAddr {
-    Server::bind().addr()
 }
 
 fn server_of(answer: &Answer) -> String {
@@ -63,7 +59,7 @@ fn another_server_is_tried_when_one_cannot_be_reached() {
          log_format up '$status $upstream_status';
          server {{ listen 127.0.0.1:0; location / {{ proxy_pass http://u; }}
                    location /off/ {{ proxy_next_upstream off; proxy_pass http://u/; }} }}",
-        nobody(),
+        free_address(),
         works.addr()
     ));
     let mut client = Peer::connect(front.addr(0));
@@ -179,7 +175,7 @@ fn a_request_with_credentials_is_never_sent_twice() {
 #[test]
 fn a_server_that_failed_rests_and_backups_stand_in() {
     let [main, backup] = origins();
-    let gone = nobody();
+    let gone = free_address();
     let front = front(&format!(
         "upstream u {{ server {gone} max_fails=1 fail_timeout=1h; server {} backup; server {} down; }}
          server {{ listen 127.0.0.1:0; location / {{ proxy_pass http://u; }} }}",

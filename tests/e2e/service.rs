@@ -287,7 +287,11 @@ fn what_a_status_quotes_stays_within_its_line() {
 
 #[test]
 fn a_drain_asks_for_the_time_that_it_may_take_and_keeps_the_watchdog_quiet() {
-    for (timeout, asks) in [("worker_shutdown_timeout 2h;", true), ("", false)] {
+    for (timeout, asks) in [
+        ("worker_shutdown_timeout 2h;", true),
+        ("worker_shutdown_timeout 0;", false),
+        ("", false),
+    ] {
         let held = Held::start();
         let http = format!(
             "server {{ listen 127.0.0.1:0; location / {{ proxy_pass http://{}; }} }}",

@@ -12,7 +12,7 @@ use ntlm_origin::client::Connection;
 use ntlm_origin::{Origin, OriginOptions};
 
 use crate::front::{Front, PATIENCE, eventually};
-use crate::prefix::{HELLO, Plain, free_address, get};
+use crate::prefix::{HELLO, Plain, Prefix, free_address, get};
 
 /// A server that takes one request and answers when it is told.
 pub(crate) struct Held {
@@ -503,5 +503,31 @@ async fn a_login_survives_reloads() {
         let answer = client.get("/private/whoami").await.unwrap();
         assert_eq!(answer.text(), alice.identity());
         assert_eq!(answer.headers.first("x-connection"), Some(&*connection));
+    }
+}
+
+/// As scripts do it: the pid file is there no more, or the signal is sent, and the next one is started at once.
+#[test]
+fn a_start_waits_for_the_addresses_of_a_front_that_is_on_its_way_out() {
+    let address = free_address();
+    let prefix = Prefix::new();
+    let unix = prefix.path().join("front.sock");
+    prefix.configure(
+        "worker_processes 2;",
+        &format!(
+            "server {{ listen {address}; listen unix:{}; return 200 $pid; }}",
+            unix.display()
+        ),
+    );
+    let mut daemon = prefix.daemon();
+    for signal in ["quit", "stop", "quit", "stop"] {
+        assert_eq!(prefix.run(&["-s", signal]).code, Some(0));
+        let next = prefix.daemon();
+        daemon.wait();
+        assert_ne!(next.pid(), daemon.pid());
+        let answer = (200, next.pid().to_string());
+        assert_eq!(get(address, "/").unwrap(), answer, "after {signal}");
+        assert!(unix.exists());
+        daemon = next;
     }
 }

@@ -2,11 +2,11 @@
 
 #![allow(clippy::unwrap_used)] // a test: a panic is a failure
 
+use std::fs::Permissions;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::OwnedFd;
-use std::process::{Command, Stdio};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -15,6 +15,8 @@ use ntlm_origin::{Kerberos, User};
 
 use crate::front::{BINARY, Front, eventually};
 use crate::peer::Peer;
+use crate::prefix::{Prefix, Running, free_address, get};
+use crate::signals::Held;
 use crate::site::{alice, origins};
 
 /// Upgrades in a row.
@@ -53,10 +55,15 @@ impl Drop for Successor {
 
 /// Has `pid` start the new binary; the number of its process, once it serves.
 pub(crate) fn upgrade(front: &Front, pid: i32) -> i32 {
-    let before = front.error_log().len();
+    upgrade_logged(pid, || front.error_log())
+}
+
+/// The same of a front whose error log is what `error_log` returns.
+pub(crate) fn upgrade_logged(pid: i32, error_log: impl Fn() -> String) -> i32 {
+    let before = error_log().len();
     tell(pid, Signal::SIGUSR2);
     eventually("the new binary serves", || {
-        let log = &front.error_log()[before..];
+        let log = &error_log()[before..];
         let (_, started) = log.split_once("start new binary process ")?;
         let new: i32 = started.lines().next()?.parse().ok()?;
         let serves = log
@@ -208,17 +215,28 @@ fn a_logged_in_client_stays_with_the_old_process_until_it_quits() {
 
 #[test]
 fn a_new_binary_that_cannot_start_changes_nothing() {
-    let http = "server { listen 127.0.0.1:0; return 200 $pid; }";
-    let front = Front::start(http);
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("front.sock");
+    let front = Front::start(&format!(
+        "server {{ listen 127.0.0.1:0; listen unix:{}; return 200 $pid; }}",
+        socket.display()
+    ));
     let file = front.path().join("front.conf");
     let good = std::fs::read_to_string(&file).unwrap();
-    std::fs::write(&file, good.replace("return", "retrun")).unwrap();
-    front.signal(Signal::SIGUSR2);
-    eventually("the new one ends", || {
-        let log = front.error_log();
-        (log.contains("new binary process ") && log.contains(" ended: exit status: 1"))
-            .then_some(())
-    });
+    // Before it has looked at what it was given, and after.
+    let bad = ["retrun", "access_log no/such/directory; return"];
+    for (nth, bad) in bad.into_iter().enumerate() {
+        std::fs::write(&file, good.replace("return", bad)).unwrap();
+        front.signal(Signal::SIGUSR2);
+        eventually("the new one ends", || {
+            let log = front.error_log();
+            (log.matches(" ended: exit status: 1").count() > nth).then_some(())
+        });
+    }
+    assert_eq!(
+        Peer::connect_unix(&socket).get("/").text(),
+        front.pid().to_string()
+    );
     assert_eq!(pid_file(&front, "front.pid"), Some(front.pid()));
     assert_eq!(pid_file(&front, "front.pid.oldbin"), None);
     assert_eq!(
@@ -281,6 +299,32 @@ fn an_upgrade_can_be_taken_back() {
     assert!(!socket.exists());
 }
 
+/// Scripts ask by its number whether it is there.
+#[test]
+fn a_new_process_that_ends_while_the_old_one_drains_is_gone() {
+    let held = Held::start();
+    let mut front = Front::start(&format!(
+        "server {{ listen 127.0.0.1:0; location / {{ proxy_pass http://{}; }} }}",
+        held.address
+    ));
+    let mut client = held.client(front.addr(0));
+    let new = Successor(upgrade(&front, front.pid()));
+    front.signal(Signal::SIGQUIT);
+    front.error_log_with("gracefully shutting down", 1);
+    tell(new.0, Signal::SIGTERM);
+    eventually("nobody has its number", || {
+        kill(Pid::from_raw(new.0), None).err()
+    });
+    // The pid file is that of the one that is left.
+    eventually("the pid file is back", || {
+        (pid_file(&front, "front.pid") == Some(front.pid())).then_some(())
+    });
+    held.answer();
+    client.read_until("done").unwrap();
+    assert_eq!(front.wait().code(), Some(0));
+    assert_eq!(pid_file(&front, "front.pid"), None);
+}
+
 /// Sockets of more or fewer workers than there are now: all are accepted from.
 #[test]
 fn the_number_of_workers_may_change_with_the_binary() {
@@ -330,44 +374,92 @@ fn addresses_of_the_old_process_can_be_closed_later() {
     assert_eq!(Peer::connect(front.addr(0)).get("/").text(), "a");
 }
 
-/// As systemd starts a service for a socket unit: the socket is descriptor 3.
+/// What is opened after USR2 is the old process's alone, whatever the new one has.
 #[test]
-fn a_socket_of_systemd_is_used_and_left_open() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let addr = listener.local_addr().unwrap();
+fn an_address_that_was_not_handed_over_is_closed_with_its_process() {
     let directory = tempfile::tempdir().unwrap();
-    std::fs::create_dir(directory.path().join("logs")).unwrap();
-    let text = format!(
-        "daemon off; worker_processes 2; error_log logs/error.log info; events {{}}
-         http {{ server {{ listen {addr}; return 200 $pid; }} }}"
+    let [handed, later] = ["handed", "later"].map(|name| directory.path().join(name));
+    let server = format!(
+        "server {{ listen 127.0.0.1:0; listen unix:{}; return 200 $pid; }}",
+        handed.display()
     );
-    std::fs::write(directory.path().join("front.conf"), text).unwrap();
-    for _ in 0..2 {
-        let socket = OwnedFd::from(listener.try_clone().unwrap());
-        let mut child = Command::new("sh")
-            .arg("-c")
-            .arg("exec 3<&0 </dev/null; export LISTEN_PID=$$ LISTEN_FDS=1; exec \"$0\" \"$@\"")
-            .arg(BINARY)
-            .arg("-p")
-            .arg(directory.path())
-            .args(["-c", "front.conf"])
-            .stdin(Stdio::from(socket))
-            .spawn()
-            .unwrap();
-        let pid = i32::try_from(child.id()).unwrap();
-        let _end = Successor(pid);
-        // Whoever connects before it serves is served.
+    let front = Front::start(&server);
+    let new = Successor(upgrade(&front, front.pid()));
+    front.reload(&format!(
+        "{server} server {{ listen unix:{}; }}",
+        later.display()
+    ));
+    assert!(later.exists());
+    tell(front.pid(), Signal::SIGQUIT);
+    ends(front.pid());
+    assert!(!later.exists());
+    assert_eq!(
+        Peer::connect_unix(&handed).get("/").text(),
+        new.0.to_string()
+    );
+}
+
+/// The old process may be gone before the new one has looked at what it was given.
+#[test]
+fn a_new_binary_serves_although_the_old_one_was_quicker_to_quit() {
+    let prefix = Prefix::with(
+        "",
+        &format!("server {{ listen {}; return 200 $pid; }}", free_address()),
+    );
+    // A binary that takes its time: until the process that started it is no more.
+    let slow = prefix.path().join("slow");
+    let script = format!(
+        "#!/bin/sh\nwhile kill -0 $PPID 2>/dev/null; do sleep 0.01; done\nexec {BINARY} \"$@\"\n"
+    );
+    std::fs::write(&slow, script).unwrap();
+    std::fs::set_permissions(&slow, Permissions::from_mode(0o755)).unwrap();
+    let mut command = prefix.front(&[]);
+    command.arg0(&slow);
+    let started = Running::start(command);
+    assert_eq!(started.wait().code, Some(0));
+    let old = prefix.running_daemon();
+    let address = prefix.listening()[0];
+    tell(old.pid(), Signal::SIGUSR2);
+    let new = eventually("the new binary is started", || {
+        let log = prefix.error_log();
+        let (_, started) = log.split_once("start new binary process ")?;
+        started.lines().next()?.parse::<i32>().ok()
+    });
+    let _new = Successor(new);
+    tell(old.pid(), Signal::SIGQUIT);
+    old.wait();
+    let served = eventually("the pid file", || {
+        prefix.read("logs/front.pid").trim().parse::<i32>().ok()
+    });
+    assert_eq!(served, new, "{}", prefix.error_log());
+    for _ in 0..10 {
+        assert_eq!(get(address, "/").unwrap(), (200, new.to_string()));
+    }
+    let log = prefix.error_log();
+    assert!(!log.contains("[emerg]") && !log.contains("socket"), "{log}");
+    assert_eq!(prefix.run(&["-s", "stop"]).code, Some(0));
+    ends(new);
+}
+
+/// An address that becomes wider or narrower with the binary, as it may with a reload.
+#[test]
+fn an_address_may_change_on_its_port_with_the_binary() {
+    // Free on every address.
+    let probe = TcpListener::bind("0.0.0.0:0").unwrap();
+    let port = probe.local_addr().unwrap().port();
+    drop(probe);
+    let http = |ip: &str| format!("server {{ listen {ip}:{port}; return 200 $pid; }}");
+    for (before, after) in [("*", "127.0.0.1"), ("127.0.0.1", "*")] {
+        let front = Front::start(&http(before));
+        let file = front.path().join("front.conf");
+        let text = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(&file, text.replace(&http(before), &http(after))).unwrap();
+        let new = Successor(upgrade(&front, front.pid()));
+        tell(front.pid(), Signal::SIGQUIT);
+        ends(front.pid());
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
         for _ in 0..10 {
-            assert_eq!(Peer::connect(addr).get("/").text(), pid.to_string());
+            assert_eq!(Peer::connect(address).get("/").text(), new.0.to_string());
         }
-        tell(pid, Signal::SIGQUIT);
-        child.wait().unwrap();
-        // systemd holds on to it.
-        std::net::TcpStream::connect_timeout(&addr, Duration::from_secs(5)).unwrap();
-        let log = std::fs::read_to_string(directory.path().join("logs/error.log")).unwrap();
-        assert!(
-            !log.contains("[emerg]") && !log.contains("[warn] inherited"),
-            "{log}"
-        );
     }
 }

@@ -132,7 +132,8 @@ impl Builder<'_> {
             d.number().map(Some)
         })?;
         level.set("worker_shutdown_timeout", &mut main.shutdown_timeout, |d| {
-            d.time().map(Some)
+            // As in nginx, 0 is no limit.
+            d.time().map(|time| (!time.is_zero()).then_some(time))
         })?;
         if let Some(events) = level.one("events") {
             let events = Level(&events.children);

@@ -82,7 +82,7 @@ static HONOURED: &[Definition] = directives! {
     "worker_processes", MAIN, words(1, 1), Once, "number | auto", "1", Honoured, "Number of workers: threads of one process. `auto` is one for each core.";
     "worker_cpu_affinity", MAIN, words(1, 1), Once, "auto", "", Honoured, "Binds each worker to a core. Masks are refused.";
     "worker_rlimit_nofile", MAIN, words(1, 1), Once, "number", "", Honoured, "Limit of open descriptors.";
-    "worker_shutdown_timeout", MAIN, words(1, 1), Once, "time", "", Honoured, "How long a graceful stop waits for what is in flight. Without it: as long as it takes.";
+    "worker_shutdown_timeout", MAIN, words(1, 1), Once, "time", "", Honoured, "How long a graceful stop waits for what is in flight. Without it, or with 0: as long as it takes.";
     "include", EVERYWHERE, words(1, 1), Many, "file | mask", "", Honoured, "Reads another file here. Relative to the configuration file's directory; a mask may match nothing.";
     "events", MAIN, block(0, 0, Context(EVENTS)), Once, "", "", Honoured, "The events context.";
     "worker_connections", EVENTS, words(1, 1), Once, "number", "512", Honoured, "Connections of one worker, those to upstream servers included. Where they are not enough, idle upstream connections without a login go first, then idle clients that hold no pin; only then a new client is turned away (its connection is closed) or a request answered with 500.";

@@ -184,6 +184,20 @@ fn defaults() {
     assert_eq!((listener.backlog, listener.ipv6only), (511, true));
 }
 
+/// As in nginx, 0 is no limit.
+#[test]
+fn the_time_that_a_graceful_stop_may_take() {
+    for (value, expected) in [
+        ("0", None),
+        ("0s", None),
+        ("1ms", Some(Duration::from_millis(1))),
+        ("1h", Some(Duration::from_secs(3600))),
+    ] {
+        let config = load_text(&format!("worker_shutdown_timeout {value};events{{}}")).unwrap();
+        assert_eq!(config.main.shutdown_timeout, expected, "{value}");
+    }
+}
+
 #[test]
 fn lists_are_inherited_whole_or_not_at_all() {
     let config = server_with(

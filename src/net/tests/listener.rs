@@ -94,7 +94,13 @@ fn another_process_goes_on_with_the_sockets() {
         // Whether there are more or fewer workers now: each has one, and each socket has somebody.
         for workers in 1..6 {
             let mut listeners: Vec<_> = (0..workers)
-                .map(|worker| other.listeners(worker, workers).unwrap())
+                .map(|worker| other.for_worker(worker, workers).unwrap())
+                .map(|sockets| {
+                    sockets
+                        .into_iter()
+                        .map(|socket| Listener::new(socket).unwrap())
+                })
+                .map(Iterator::collect::<Vec<_>>)
                 .collect();
             assert!(listeners.iter().all(|of_one| !of_one.is_empty()));
             let _clients = [connect(address).await, connect(address).await];

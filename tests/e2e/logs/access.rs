@@ -10,8 +10,7 @@ use ntlm_origin::{Origin, OriginOptions};
 use crate::front::{Front, eventually};
 use crate::nginx::{Nginx, assert_same_mistakes};
 use crate::peer::Peer;
-use crate::prefix::get;
-use crate::tls::pki::address;
+use crate::prefix::{free_address, get};
 
 /// Logs of every kind, on every level. `$pid` and the like differ from nginx's, and so do the pages of errors.
 const SCENE: &str = r#"
@@ -119,7 +118,7 @@ fn lines_are_those_of_nginx() {
         || nginx.signal(Signal::SIGUSR1),
         ": reopening logs",
     );
-    let addr = address();
+    let addr = free_address();
     let scene = SCENE.replace("ADDR", &addr.to_string());
     let front = Front::start_main("worker_processes 1;", &scene);
     let ours = play(

@@ -7,23 +7,17 @@ mod rotation;
 mod stuck;
 mod syslog;
 
-use std::net::TcpListener;
-
 use nix::sys::signal::Signal;
 use regex::Regex;
 
 use crate::front::{Front, eventually};
-use crate::prefix::{Plain, Prefix, get};
+use crate::prefix::{Plain, Prefix, free_address, get};
 
 const START: &str = r"^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d \[(debug|info|notice|warn|error|crit|alert|emerg)\] (\d+)#(\d+): ";
 
 #[test]
 fn every_line_has_its_form() {
-    // Bound, and nobody listens: a connection is refused.
-    let nobody = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let nobody = free_address();
     let front = Front::start(&format!(
         "server {{ listen 127.0.0.1:0; server_name mail.example; location / {{ proxy_pass http://{nobody}; }}
          location /no {{ deny all; return 204; }} }}"
@@ -62,10 +56,7 @@ fn every_line_has_its_form() {
 
 #[test]
 fn each_log_takes_its_levels_and_each_server_its_log() {
-    let nobody = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let nobody = free_address();
     let pass = format!("location / {{ proxy_pass http://{nobody}; }}");
     let prefix = Prefix::with(
         "daemon on; error_log logs/crit.log crit; error_log logs/notice.log notice;",

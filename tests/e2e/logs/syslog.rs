@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use crate::front::{Front, PATIENCE, eventually};
 use crate::nginx::Nginx;
 use crate::peer::Peer;
-use crate::prefix::get;
+use crate::prefix::{free_address, get};
 
 /// A server, and what it received.
 struct Syslog {
@@ -161,11 +161,7 @@ fn messages_are_those_of_nginx() {
 
 #[test]
 fn lines_of_the_error_log_have_the_severities_of_their_levels() {
-    // Bound, and nobody listens: a connection is refused.
-    let nobody = UdpSocket::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let nobody = free_address();
     let (mut all, mut own) = (Syslog::unix(), Syslog::udp());
     let mut front = Front::start_main(
         &format!("worker_processes 1; error_log syslog:server={},nohostname info;", all.server()),
@@ -276,10 +272,7 @@ fn no_message_is_lost_at_the_end_or_while_a_server_is_started_anew() {
 /// Whom nobody listens to is no reason not to start, and costs no more than its messages.
 #[test]
 fn a_syslog_server_over_udp_need_not_be_there() {
-    let nobody = UdpSocket::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let nobody = free_address();
     let mut front = Front::start(&format!(
         "access_log syslog:server={nobody}; access_log logs/access.log;
          server {{ listen 127.0.0.1:0; location / {{ return 204; }} }}"

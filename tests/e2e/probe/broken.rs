@@ -1,12 +1,12 @@
 //! Set-ups that are broken as those in the field are.
 
 use std::fs;
-use std::net::TcpListener;
 
 use super::parts::{Probe, Scripted};
 use super::{BOTH, NEGOTIATE, NTLM, front, origin};
 use crate::front::Front;
 use crate::nginx::Nginx;
+use crate::prefix::free_address;
 use crate::tls::binding;
 use crate::tls::pki::Pki;
 
@@ -71,10 +71,7 @@ fn a_server_behind_to_compare_with_tells_the_front_s_faults_from_the_password() 
     let probed = wrong.behind(&behind).finds(&[REFUSED]);
     assert!(!probed.text.contains(doubt), "{}", probed.text);
     // One that cannot be asked leaves what was known before.
-    let nobody = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let nobody = free_address();
     let unreached = format!("http://{nobody}");
     let probed = Probe::new(&nginx.url("/"))
         .alice()
@@ -245,10 +242,7 @@ fn paths_that_ask_for_no_login() {
 
 #[test]
 fn nobody_there() {
-    let nobody = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let nobody = free_address();
     for scheme in ["http", "https"] {
         let problem = format!("{nobody} cannot be reached (111: Connection refused).");
         Probe::new(&format!("{scheme}://{nobody}/"))

@@ -6,13 +6,11 @@ use std::time::{Duration, Instant};
 use super::front;
 use crate::answers::{SHORT, not_before, page};
 use crate::peer::{Peer, Server, numbered};
+use crate::prefix::free_address;
 
 #[test]
 fn rule_35_an_unreachable_server_is_502() {
-    let server = Server::bind();
-    let gone = server.addr();
-    drop(server);
-    let front = front(gone, "");
+    let front = front(free_address(), "");
     let mut client = Peer::connect(front.addr(0));
     for _ in 0..2 {
         let answer = client.get("/");

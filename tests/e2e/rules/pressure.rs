@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::front;
-use crate::front::{Front, eventually};
+use crate::front::eventually;
 use crate::messages::origin;
 use crate::peer::{Peer, Server, assert_same, numbered};
 
@@ -13,21 +13,6 @@ const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 
 const LARGE: &str = "client_max_body_size 0;";
-
-/// Resident memory of a process in bytes.
-fn resident(front: &Front) -> usize {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", front.pid())).expect("status");
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .expect("resident memory");
-    let kib: usize = line
-        .trim()
-        .trim_end_matches(" kB")
-        .parse()
-        .expect("a number");
-    kib * KIB
-}
 
 /// Waits until no more bytes go out, because nothing has moved for a while; says how many did.
 fn held_back(who: &str, sent: &AtomicUsize) -> usize {
@@ -95,7 +80,7 @@ fn rule_30_a_slow_reader_slows_the_server_and_fills_no_memory() {
         client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
         let mut upstream = server.accept();
         upstream.head();
-        let before = resident(&front);
+        let before = front.resident();
         let sent = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&sent);
         let piece = numbered(MIB);
@@ -120,7 +105,7 @@ fn rule_30_a_slow_reader_slows_the_server_and_fills_no_memory() {
         client.head();
         let held = held_back("the server", &sent);
         assert!(held < ALL / 2, "{held} bytes went out to nobody");
-        let grown = resident(&front).saturating_sub(before);
+        let grown = front.resident().saturating_sub(before);
         assert!(
             grown < 8 * MIB,
             "{grown} bytes of memory for one slow reader"
@@ -154,7 +139,7 @@ fn rule_30_a_slow_server_slows_the_uploading_client_and_fills_no_memory() {
         .set_recv_buffer_size(64 * KIB)
         .expect("a smaller buffer");
     upstream.head();
-    let before = resident(&front);
+    let before = front.resident();
     let sent = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&sent);
     let mut sender = client.another();
@@ -168,7 +153,7 @@ fn rule_30_a_slow_server_slows_the_uploading_client_and_fills_no_memory() {
     });
     let held = held_back("the client", &sent);
     assert!(held < ALL / 2, "{held} bytes went out to nobody");
-    let grown = resident(&front).saturating_sub(before);
+    let grown = front.resident().saturating_sub(before);
     assert!(
         grown < 8 * MIB,
         "{grown} bytes of memory for one slow server"

@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use crate::front::{Front, eventually};
 use crate::peer::Peer;
+use crate::prefix::free_address;
 use crate::site::{alice, log_in, origins};
 use crate::tls::pki::Pki;
 use crate::tls::servers::Terminator;
@@ -305,9 +306,7 @@ async fn what_is_wrong_is_said_in_plain_words() {
     pki.add_ending("ending", 5);
     let servers = origins(2, Kerberos::Declined);
     let inside = Terminator::before(servers[0].addr(), &pki, "inside", None);
-    let dead = std::net::TcpListener::bind("127.0.0.1:0")
-        .and_then(|listener| listener.local_addr())
-        .unwrap();
+    let dead = free_address();
     let long = "a-name-that-is-long-enough-to-be-wider-than-any-phone.example.com";
     let http = |more: &str| {
         format!(

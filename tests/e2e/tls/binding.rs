@@ -12,6 +12,7 @@ use super::pki::Pki;
 use super::servers::Terminator;
 use crate::front::{Front, eventually};
 use crate::metrics::{LOCATION, await_number, page};
+use crate::prefix::free_address;
 use crate::site::{alice, origins};
 
 /// `tests/clients/channel_binding_origin.py`
@@ -145,9 +146,7 @@ fn what_does_not_fit_is_said_at_the_start_and_at_reloads() {
     front.reload(&configuration(&pki, "mail", inside.addr, ""));
     says(&front, OTHER, inside.addr);
     // Nobody answers there: it may come later.
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let gone = nobody.local_addr().unwrap();
-    drop(nobody);
+    let gone = free_address();
     front.reload(&configuration(
         &pki,
         "mail",

@@ -8,8 +8,9 @@ use rustls::version::{TLS12, TLS13};
 use crate::front::{Front, command};
 use crate::nginx::Nginx;
 use crate::peer::Peer;
+use crate::prefix::free_address;
 
-use super::pki::{Pki, address};
+use super::pki::Pki;
 
 /// Who asks, by the name of the certificate.
 const PEOPLE: [&str; 6] = ["nobody", "good", "expired", "revoked", "stranger", "self"];
@@ -129,7 +130,7 @@ fn resumed_sessions_are_looked_at_again() {
 #[test]
 fn the_host_has_to_be_of_the_server_that_was_negotiated() {
     let pki = people();
-    let at = address();
+    let at = free_address();
     let server = |name: &str, rules: &str| {
         format!(
             "server {{ listen {at} ssl; server_name {name}.test; {} {rules} location / {{ return 200 {name}; }} }}",

@@ -5,11 +5,12 @@ use std::time::SystemTime;
 use ntlm_origin::Kerberos;
 use rustls::version::{TLS12, TLS13};
 
-use super::pki::{Pki, address};
+use super::pki::Pki;
 use super::servers::Terminator;
 use crate::front::Front;
 use crate::metrics::{LOCATION, await_number, number, page};
 use crate::peer::Peer;
+use crate::prefix::free_address;
 use crate::site::origins;
 
 #[test]
@@ -19,7 +20,7 @@ fn handshakes_are_counted_by_side_protocol_and_end() {
     let origin = origins(1, Kerberos::Declined).remove(0);
     let inside = Terminator::before(origin.addr(), &pki, "mail", None);
     let picky = Terminator::before(origin.addr(), &pki, "mail", Some("front"));
-    let address = address();
+    let address = free_address();
     let front = Front::start_main(
         "worker_processes 1;",
         &format!(
@@ -90,9 +91,7 @@ fn certificates_are_shown_with_their_ends_and_whether_they_fit() {
     let origin = origins(1, Kerberos::Declined).remove(0);
     let [same, other] =
         ["ending", "mail"].map(|called| Terminator::before(origin.addr(), &pki, called, None));
-    let gone = std::net::TcpListener::bind("127.0.0.1:0")
-        .and_then(|listener| listener.local_addr())
-        .unwrap();
+    let gone = free_address();
     let configuration = |servers: &str, scheme: &str| {
         format!(
             "upstream mail {{ {servers} ntlm; }}

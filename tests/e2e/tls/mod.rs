@@ -24,9 +24,10 @@ use rustls::version::{TLS12, TLS13};
 
 use crate::front::{Front, PATIENCE, eventually};
 use crate::peer::{Peer, Server, alphabet, assert_same, numbered};
+use crate::prefix::free_address;
 use crate::site::{alice, origins};
 
-use pki::{Pki, address};
+use pki::Pki;
 
 /// A front that passes everything to `server`, with TLS.
 fn front(pki: &Pki, server: &Server, more: &str) -> Front {
@@ -242,7 +243,7 @@ fn keys_of_two_kinds_serve_whom_each_can() {
 fn the_name_chooses_the_server_and_its_certificate() {
     let mut pki = Pki::new();
     pki.add("other", &["other.test", "*.wild.test"]);
-    let address = address();
+    let address = free_address();
     let front = Front::start(&format!(
         "server {{ listen {address} ssl default_server; server_name mail.test; {} return 200 $server_name-$ssl_server_name; }}
          server {{ listen {address} ssl; server_name other.test *.wild.test; {} return 200 $server_name-$ssl_server_name; }}
@@ -347,7 +348,7 @@ fn clients_resume_as_often_as_they_may() {
     ] {
         let mut pki = Pki::new();
         pki.add("other", &["other.test"]);
-        let address = address();
+        let address = free_address();
         let server = |name: &str, called: &str| {
             format!(
                 "server {{ listen {address} ssl; server_name {name}; {} return 200 $ssl_session_reused; }}",

@@ -1,10 +1,9 @@
 //! Certificates for one test, and clients that believe them.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, SystemTime};
 
 use rcgen::{
@@ -246,13 +245,4 @@ pub(crate) fn directives(certificate: &Path, key: &Path) -> String {
         certificate.display(),
         key.display()
     )
-}
-
-/// An address that several servers of one front can name: of this process and this call alone, since port 0 is another address
-/// every time.
-pub(crate) fn address() -> SocketAddr {
-    static CALLS: AtomicU8 = AtomicU8::new(1);
-    let [.., high, low] = std::process::id().to_be_bytes();
-    let call = CALLS.fetch_add(1, Ordering::Relaxed);
-    SocketAddr::from(([127, high.max(1), low, call], 8443))
 }

@@ -24,7 +24,7 @@ pub struct Front {
     /// Client connections that were accepted.
     clients: u64,
     /// The worker runs until these are dropped.
-    _bound: Vec<(u64, Arc<Bound>)>,
+    _bound: [Bound; 2],
     _commands: UnboundedSender<Command>,
 }
 
@@ -53,14 +53,16 @@ impl Front {
             listen_ids: vec![0, 1],
             main_log: log,
         });
-        let bound: Vec<_> = (0..).zip(bound.map(Arc::new)).collect();
+        let sockets = bound
+            .each_ref()
+            .map(|bound| bound.for_worker(0, 1).expect("descriptors"));
         let (commands, receiver) = unbounded_channel();
         let (ready, is_ready) = std::sync::mpsc::channel();
         let setup = Setup {
             number: 0,
             workers: 1,
             deployment,
-            bound: bound.clone(),
+            sockets: (0..).zip(sockets).collect(),
             figures: Arc::new(Figures::new(1, Driver::Epoll)),
             driver: Driver::Epoll,
             commands: receiver,
