@@ -70,7 +70,7 @@ impl Forward<'_> {
         let (name, uri) = rest.split_at(split);
         let found = std::str::from_utf8(name)
             .ok()
-            .and_then(|name| self.client.worker.group_named(self.client.settings, name));
+            .and_then(|name| self.client.worker.groups.named(self.client.settings, name));
         let Some(group) = found else {
             let name = Escaped(without_user(name));
             self.client.log(

@@ -39,7 +39,7 @@ impl Worker {
         counters.pinned.set(gauge(pinned));
         counters.reading.set(gauge(reading));
         counters.writing.set(gauge(answering + lingering));
-        let upstream = self.upstream_connections.get();
+        let upstream = self.groups.connections.get();
         counters.upstream_connections.set(gauge(upstream));
         counters.usage.set(&net::usage());
         if let Ok(time) = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID) {
@@ -52,7 +52,7 @@ impl Worker {
         counters.lately_failed.set(failed);
         let shown = counters.groups.load();
         let mut others = PinCensus::default();
-        for group in self.groups.borrow().values() {
+        for group in self.groups.all() {
             let census = group.look(now);
             match shown
                 .iter()

@@ -1,9 +1,10 @@
-//! The request path, top to bottom: `worker` accepts, `client` reads heads and owns the pins, `route` finds the location,
+//! The request path, top to bottom: `accept` lets clients in, `client` reads heads and owns the pins, `route` finds the location,
 //! `limits` may have a request wait or refuse it, `forward` chooses the upstream connection (`destination` the group, `connect` the server), `exchange` carries the request
 //! up and `response` the answer down, `relay` moves a body, `tunnel` what follows a 101.
 //! The pure rooms decide; this one carries out.
 #![forbid(unsafe_code)]
 
+mod accept;
 mod answer;
 mod client;
 mod connect;
@@ -13,6 +14,7 @@ mod failure;
 mod fields;
 mod figures;
 mod forward;
+mod groups;
 mod handshake;
 mod limits;
 mod logins;
@@ -24,6 +26,7 @@ mod route;
 mod slot;
 mod tls_variables;
 mod tunnel;
+mod upkeep;
 mod upstream;
 mod variables;
 mod verdicts;

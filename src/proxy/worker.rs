@@ -1,61 +1,40 @@
 //! A worker: one thread, one core, its own clients, pins, pools, logs and counters. Nothing that it writes is shared.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use smallvec::SmallVec;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
 
-use crate::balance;
 use crate::config::Config;
-use crate::config::model::{self, Level, PeerAddress};
+use crate::config::model::{self, Level};
 use crate::http::rewrite::Rewrite;
 use crate::limit::Zone;
-use crate::net::{self, Accepted, Listener, Unwatched, now};
+use crate::net::{self, Unwatched, now};
 use crate::observe::cause::Cause;
 use crate::observe::counters::Counters;
 use crate::observe::error_log::ErrorLog;
 use crate::observe::figures::Figures;
-use crate::observe::groups::{GroupCounters, unix_seconds};
+use crate::observe::groups::GroupCounters;
 use crate::observe::recent::Recent;
 use crate::observe::{Done, Log, outlet};
 use crate::pin::pins::Pinned;
-use crate::pin::{self, EndReason, GroupId, LoginEnd};
+use crate::pin::{EndReason, LoginEnd};
 use crate::tls::{GroupTls, ServerTls};
 
-use super::client::Client;
+use super::accept::Doors;
+use super::groups::Groups;
 use super::limits::OwnZone;
 use super::request::{Request, Response};
 use super::slot::{SlotKey, Slots};
 use super::upstream::{Group, Upstream};
 
-/// Clients accepted in a row before others get their turn.
-const ACCEPT_BATCH: usize = 64;
-
-/// How long an address that nobody is let in at any more stays open for those whose handshake is under way: a round trip around the
-/// world.
-const HANDSHAKE_PATIENCE: Duration = Duration::from_millis(300);
-
-/// How long a worker without descriptors waits before it accepts again.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(250);
-
-/// Idle clients that are asked to go at once when connections are not enough: all have to be looked at to find the oldest.
-const LEAVING_BATCH: usize = 32;
-
-/// How long no idle client is looked for after none was found.
-const NONE_IDLE_PAUSE: Duration = Duration::from_millis(10);
-
 /// Response heads whose memory is kept for the next one: most answers are over in the turn in which they begin.
 const RESPONSES_KEPT: usize = 64;
-
-/// Groups made for `proxy_pass` with variables, above which unused ones are forgotten at once, so that requests cannot fill the memory
-/// with names.
-const NAMED_BY_REQUESTS_MAX: usize = 1000;
 
 /// One configuration with everything opened that it names: made by the control thread, shared by all workers, never
 /// changed.
@@ -169,11 +148,7 @@ pub fn run(setup: Setup) -> io::Result<()> {
                             // Whoever is served already need not lose his login for it.
                             let cause = Cause::from(&error);
                             let message = format_args!("a new address is not watched ({cause})");
-                            worker
-                                .settings()
-                                .deployment
-                                .main_log
-                                .note(Level::Alert, message);
+                            worker.main_log().note(Level::Alert, message);
                         }
                     }
                 }
@@ -210,7 +185,7 @@ fn answer(asker: oneshot::Sender<()>) {
 /// A configuration as one worker uses it.
 pub(super) struct Settings {
     pub(super) deployment: Arc<Deployment>,
-    groups: Vec<Rc<Group>>,
+    pub(super) groups: Vec<Rc<Group>>,
     /// Those of the deployment.
     pub(super) zones: Vec<Rc<OwnZone>>,
 }
@@ -239,21 +214,12 @@ impl Settings {
     }
 }
 
-/// A listening socket that a task accepts from, until this is dropped.
-struct Open {
-    listener: Rc<Listener>,
-    /// Takes what the task has to drop when the socket is closed.
-    closing: oneshot::Sender<Done>,
-}
-
 /// One worker's own world.
 pub(super) struct Worker {
-    number: usize,
-    workers: usize,
+    pub(super) number: usize,
+    pub(super) workers: usize,
     settings: RefCell<Rc<Settings>>,
-    /// Groups by name. They stay through reloads, and with them their pins' ids.
-    pub(super) groups: RefCell<HashMap<String, Rc<Group>>>,
-    next_group: Cell<u32>,
+    pub(super) groups: Groups,
     pub(super) slots: Slots,
     // Boxed: a request moves from task to task, and is large.
     #[allow(clippy::vec_box)]
@@ -270,16 +236,9 @@ pub(super) struct Worker {
     pub(super) others: Arc<GroupCounters>,
     /// Ends of logins, as [`Logins::by_end`](crate::observe::counters::Logins::by_end) counts them.
     pub(super) recent_logins: Recent<{ LoginEnd::ALL.len() }>,
-    pub(super) upstream_connections: Rc<Cell<usize>>,
-    /// The addresses that are open.
-    addresses: RefCell<HashMap<u64, Vec<Open>>>,
-    clients_accepted: Cell<u64>,
+    pub(super) doors: Doors,
     pins_made: Cell<u64>,
     hostname: String,
-    /// When it was last reported that clients cannot come in.
-    complained: Cell<Option<Instant>>,
-    /// Every client is busy or logged in, as far as is known, until then.
-    none_idle_until: Cell<Option<Instant>>,
 }
 
 impl Worker {
@@ -293,8 +252,7 @@ impl Worker {
             number: setup.number,
             workers: setup.workers,
             settings: RefCell::new(empty),
-            groups: RefCell::default(),
-            next_group: Cell::new(0),
+            groups: Groups::default(),
             slots: Slots::new(now()),
             requests: RefCell::default(),
             spare_requests: Cell::new(0),
@@ -304,15 +262,11 @@ impl Worker {
             figures: Arc::clone(&setup.figures),
             others: Arc::default(),
             recent_logins: Recent::new(now()),
-            upstream_connections: Rc::default(),
-            addresses: RefCell::default(),
-            clients_accepted: Cell::new(0),
+            doors: Doors::default(),
             pins_made: Cell::new(0),
             hostname: nix::unistd::gethostname()
                 .map(|name| name.to_string_lossy().to_lowercase())
                 .unwrap_or_default(),
-            complained: Cell::new(None),
-            none_idle_until: Cell::new(None),
         });
         worker.deploy(Arc::clone(&setup.deployment));
         worker
@@ -323,14 +277,7 @@ impl Worker {
         let sessions = deployment.group_tls.iter();
         let groups = deployment.config.http.groups.iter().zip(sessions);
         let groups = groups.map(|(group, tls)| {
-            let known = self.groups.borrow().get(&group.key).cloned();
-            let group = match known {
-                Some(known) => {
-                    known.reconfigure(group);
-                    known
-                }
-                None => self.add_group(group),
-            };
+            let group = self.groups.take_over(group);
             group.tls.replace(tls.clone());
             group
         });
@@ -346,186 +293,6 @@ impl Worker {
         outlet::flush();
     }
 
-    fn add_group(&self, group: &model::Group) -> Rc<Group> {
-        let id = GroupId(self.next_group.get());
-        self.next_group.set(id.0 + 1);
-        let made = Rc::new(Group::new(id, group, Rc::clone(&self.upstream_connections)));
-        self.groups
-            .borrow_mut()
-            .insert(group.key.clone(), Rc::clone(&made));
-        made
-    }
-
-    fn listen(self: &Rc<Self>, id: u64, sockets: Vec<Unwatched>) -> io::Result<()> {
-        let mut open = Vec::new();
-        for socket in sockets {
-            let (closing, closed) = oneshot::channel();
-            let listener = Rc::new(Listener::new(socket)?);
-            open.push(Open {
-                listener: Rc::clone(&listener),
-                closing,
-            });
-            net::spawn(Rc::clone(self).accept(id, listener, closed));
-        }
-        self.addresses.borrow_mut().insert(id, open);
-        Ok(())
-    }
-
-    /// Closes the addresses that are not among `open`. Whoever waits at those of them that are among `alone` is accepted before; at the
-    /// others, another process has the sockets, too. `closed` is dropped when the kernel has let go of them.
-    async fn close_addresses(self: &Rc<Self>, open: &[u64], alone: &[u64], closed: Option<Done>) {
-        let goes = |id: &u64| !open.contains(id);
-        self.close(|id| goes(id) && !alone.contains(id), closed.as_ref());
-        if self.addresses.borrow().keys().any(goes) {
-            net::sleep(HANDSHAKE_PATIENCE).await;
-            for (&id, open) in &*self.addresses.borrow() {
-                if goes(&id) {
-                    self.accept_all(id, open);
-                }
-            }
-        }
-        self.close(goes, closed.as_ref());
-    }
-
-    fn close(&self, goes: impl Fn(&u64) -> bool, closed: Option<&Done>) {
-        let mut addresses = self.addresses.borrow_mut();
-        let gone = addresses.extract_if(|id, _| goes(id));
-        for Open { closing, .. } in gone.flat_map(|(_, open)| open) {
-            if let Some(closed) = closed {
-                let _ = closing.send(closed.clone());
-            }
-        }
-    }
-
-    fn accept_all(self: &Rc<Self>, listen: u64, open: &[Open]) {
-        for Open { listener, .. } in open {
-            while let Ok(Some(accepted)) = listener.try_accept() {
-                self.start(accepted, listen);
-            }
-        }
-    }
-
-    /// Accepts until `closed` tells of the end, or the sender of it is gone.
-    async fn accept(
-        self: Rc<Self>,
-        listen: u64,
-        listener: Rc<Listener>,
-        mut closed: oneshot::Receiver<Done>,
-    ) {
-        let closed = loop {
-            tokio::select! {
-                biased;
-                closed = &mut closed => break closed,
-                () = listener.readable() => {}
-            }
-            for _ in 0..ACCEPT_BATCH {
-                match listener.try_accept() {
-                    Ok(Some(accepted)) => self.start(accepted, listen),
-                    Ok(None) => break,
-                    Err(error) => {
-                        // Out of descriptors or memory, or the network's trouble: it passes, and the address stays open.
-                        let cause = Cause::from(&error);
-                        self.complain(Level::Crit, format_args!("accept4() failed ({cause})"));
-                        self.make_room();
-                        net::sleep(ACCEPT_PAUSE).await;
-                        break;
-                    }
-                }
-            }
-        };
-        drop(listener);
-        // What the driver still waits for there ends with this turn.
-        net::give_way().await;
-        drop(closed);
-    }
-
-    fn start(self: &Rc<Self>, accepted: Accepted, listen: u64) {
-        self.counters.accepted.add(1);
-        if !self.has_room() {
-            self.counters.turned_away_at.set(unix_seconds());
-            return;
-        }
-        self.counters.handled.add(1);
-        let count = self.clients_accepted.get() + 1;
-        self.clients_accepted.set(count);
-        let number = (count - 1) * self.workers as u64 + self.number as u64 + 1;
-        let client = Box::new(Client::new(Rc::clone(self), accepted, listen, number));
-        // As it is now: the address may be gone when the task has its first turn.
-        net::spawn(client.serve(self.settings()));
-    }
-
-    /// Whether clients and upstream connections are fewer than `worker_connections`. Where they are not, idle connections that
-    /// nobody is logged in on go first.
-    pub(super) fn has_room(&self) -> bool {
-        let limit = self.settings.borrow().config().main.worker_connections;
-        let fits = || self.slots.staying() + self.upstream_connections.get() < limit;
-        if fits() {
-            return true;
-        }
-        self.make_room();
-        let fits = fits();
-        if fits {
-            let message =
-                format_args!("{limit} worker_connections are not enough, reusing connections");
-            self.complain(Level::Warn, message);
-        } else {
-            let message = format_args!("{limit} worker_connections are not enough");
-            self.complain(Level::Alert, message);
-        }
-        fits
-    }
-
-    /// Closes a clean upstream connection that is idle, or asks idle clients without a pin to go.
-    fn make_room(&self) {
-        let pooled = {
-            let groups = self.groups.borrow();
-            let shed = |group: &Rc<Group>| group.pool.borrow_mut().shed();
-            groups.values().find_map(shed)
-        };
-        if pooled.is_some() || self.none_idle_until.get().is_some_and(|at| now() < at) {
-            return;
-        }
-        if self.slots.make_room(LEAVING_BATCH) == 0 {
-            self.none_idle_until.set(Some(now() + NONE_IDLE_PAUSE));
-        }
-    }
-
-    /// Reports, once a second at the most, that connections cannot be made.
-    fn complain(&self, level: Level, message: std::fmt::Arguments<'_>) {
-        let now = now();
-        let last = self.complained.get();
-        if last.is_none_or(|at| now.duration_since(at) >= Duration::from_secs(1)) {
-            self.complained.set(Some(now));
-            self.main_log().note(level, message);
-        }
-    }
-
-    /// Once a second, or more often where a short timeout is configured: ends waits that are over, closes idle clean
-    /// connections, hands lines over that have waited for long enough, and brings the gauges up to date.
-    async fn sweep(self: Rc<Self>) {
-        loop {
-            let pause = sweep_interval(self.settings.borrow().config());
-            net::sleep(pause).await;
-            let now = now();
-            let mut next = self.slots.sweep(now, 0);
-            while let Some(from) = next {
-                net::give_way().await;
-                next = self.slots.sweep(now, from);
-            }
-            self.free_spare_requests();
-            let groups: Vec<Rc<Group>> = self.groups.borrow().values().cloned().collect();
-            for group in &groups {
-                group.sweep(now);
-                let limits = group.ntlm.get().unwrap_or_default();
-                self.report_evictions(group, limits.connections);
-            }
-            drop(groups);
-            self.forget_unused();
-            outlet::sweep(now);
-            self.look();
-        }
-    }
-
     /// The configuration for the next request.
     pub(super) fn settings(&self) -> Rc<Settings> {
         Rc::clone(&self.settings.borrow())
@@ -537,7 +304,7 @@ impl Worker {
         (!Rc::ptr_eq(&settings, known)).then(|| Rc::clone(&settings))
     }
 
-    fn main_log(&self) -> Arc<ErrorLog> {
+    pub(super) fn main_log(&self) -> Arc<ErrorLog> {
         Arc::clone(&self.settings.borrow().deployment.main_log)
     }
 
@@ -578,72 +345,11 @@ impl Worker {
     }
 
     /// Frees the memory for requests that a whole interval between two sweeps did not need.
-    fn free_spare_requests(&self) {
+    pub(super) fn free_spare_requests(&self) {
         let mut requests = self.requests.borrow_mut();
         // Those that were used longest ago.
         requests.drain(..self.spare_requests.get());
         self.spare_requests.set(requests.len());
-    }
-
-    /// The group that a `proxy_pass` with variables named: one of the configuration, or an IP address with a port.
-    pub(super) fn group_named(&self, settings: &Settings, name: &str) -> Option<Rc<Group>> {
-        if let Some(index) = settings
-            .config()
-            .http
-            .groups
-            .iter()
-            .position(|group| group.name == name && group.tls.is_none())
-        {
-            return Some(settings.group(index));
-        }
-        let address = name
-            .parse()
-            .or_else(|_| name.parse().map(|ip| std::net::SocketAddr::new(ip, 80)))
-            .or_else(|_| {
-                name.trim_matches(['[', ']'])
-                    .parse()
-                    .map(|ip| std::net::SocketAddr::new(ip, 80))
-            })
-            .ok()?;
-        // Only now: a group that a reload took away is nobody's to name.
-        if let Some(known) = self.groups.borrow().get(name) {
-            return Some(Rc::clone(known));
-        }
-        if self.groups.borrow().len() >= settings.groups.len() + NAMED_BY_REQUESTS_MAX {
-            self.forget_unused();
-        }
-        let peer = balance::Peer {
-            server: address.to_string(),
-            name: address.to_string(),
-            ..balance::Peer::default()
-        };
-        Some(self.add_group(&model::Group {
-            key: name.to_owned(),
-            name: name.to_owned(),
-            proxy_host: name.to_owned(),
-            port: address.port(),
-            implicit: true,
-            method: balance::Method::RoundRobin,
-            hash_key: None,
-            peers: vec![(peer, PeerAddress::Inet(address))],
-            pool: pin::pool::PoolLimits::default(),
-            ntlm: None,
-            tls: None,
-        }))
-    }
-
-    /// Forgets groups that nobody uses: a reload has removed them, or requests named them.
-    fn forget_unused(&self) {
-        let mut groups = self.groups.borrow_mut();
-        // Configurations refer to theirs as long as somebody is served by them, and so does every connection, also a pooled one or a pin.
-        let mut unused = Vec::new();
-        groups.retain(|_, group| {
-            let used = Rc::strong_count(group) > 1;
-            if !used {
-                unused.push(Rc::clone(group));
-            }
-            used
-        });
     }
 
     /// A number for a new pin, unlike every other of this process.
@@ -700,67 +406,4 @@ impl Worker {
         group.note_eviction();
         self.report_evictions(&group, limit);
     }
-
-    /// Warns, once a minute at the most, that idle logins had to go for others.
-    fn report_evictions(&self, group: &Group, connections: usize) {
-        if let Some(count) = group.evictions_to_report(now()) {
-            let name = &group.name;
-            self.main_log().note(
-                Level::Warn,
-                format_args!(
-                    "upstream \"{name}\": {count} idle logins were ended because \"ntlm {connections}\" connections are not enough, raise it"
-                ),
-            );
-        }
-    }
-}
-
-/// How often waits have to be looked at so that the shortest configured timeout is kept to a quarter of it.
-fn sweep_interval(config: &Config) -> Duration {
-    let timeouts = config.http.locations.iter().flat_map(|location| {
-        let (client, proxy) = (&location.client, &location.proxy);
-        [
-            client.body_timeout,
-            client.send_timeout,
-            client.keepalive_timeout,
-            proxy.connect_timeout,
-            proxy.read_timeout,
-            proxy.send_timeout,
-        ]
-    });
-    let servers = config
-        .http
-        .servers
-        .iter()
-        .map(|server| server.header_timeout);
-    let pins = config
-        .http
-        .groups
-        .iter()
-        .filter_map(|group| Some(group.ntlm?.idle_timeout));
-    let unnamed = config
-        .http
-        .locations
-        .iter()
-        .filter_map(|location| Some(location.proxy.ntlm?.idle_timeout));
-    let pools = config
-        .http
-        .groups
-        .iter()
-        .map(|group| group.pool.idle_timeout);
-    let flushes = config
-        .http
-        .locations
-        .iter()
-        .flat_map(|location| &location.access_logs)
-        .filter_map(|log| log.buffering?.flush);
-    let shortest = timeouts
-        .chain(flushes)
-        .chain(servers)
-        .chain(pins)
-        .chain(unnamed)
-        .chain(pools)
-        .filter(|timeout| !timeout.is_zero())
-        .min();
-    (shortest.unwrap_or(Duration::MAX) / 4).clamp(Duration::from_millis(20), Duration::from_secs(1))
 }
