@@ -1,10 +1,14 @@
 //! Probes as somebody makes them, and servers of a few lines.
 
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::mem::MaybeUninit;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
+
+use socket2::SockRef;
 
 use crate::front::BINARY;
 
@@ -136,13 +140,22 @@ pub(crate) type Answers = Box<dyn FnMut(Option<&str>) -> Option<String> + Send>;
 
 impl Scripted {
     pub(crate) fn start(connection: impl Fn() -> Answers + Send + 'static) -> Self {
+        Self::start_counting(move |_| connection())
+    }
+
+    /// The same with the number of other connections that there are when one comes.
+    pub(crate) fn start_counting(connection: impl Fn(usize) -> Answers + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let addr = listener.local_addr().expect("an address");
         // They end with the test's process.
         std::thread::spawn(move || {
+            let mut open: Vec<Weak<TcpStream>> = Vec::new();
             for stream in listener.incoming().flatten() {
-                let answers = connection();
-                std::thread::spawn(move || serve(stream, answers));
+                open.retain(is_open);
+                let answers = connection(open.len());
+                let stream = Arc::new(stream);
+                open.push(Arc::downgrade(&stream));
+                std::thread::spawn(move || serve(&stream, answers));
             }
         });
         Self { addr }
@@ -158,7 +171,20 @@ impl Scripted {
     }
 }
 
-fn serve(mut stream: TcpStream, mut answers: Answers) {
+/// Whether neither the peer has closed nor the thread that serves it.
+fn is_open(stream: &Weak<TcpStream>) -> bool {
+    let Some(stream) = stream.upgrade() else {
+        return false;
+    };
+    let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
+    let mut byte = [MaybeUninit::uninit()];
+    match SockRef::from(&*stream).recv_with_flags(&mut byte, flags) {
+        Ok(bytes) => bytes > 0,
+        Err(error) => error.kind() == ErrorKind::WouldBlock,
+    }
+}
+
+fn serve(mut stream: &TcpStream, mut answers: Answers) {
     let _ = stream.set_read_timeout(Some(Duration::from_secs(60)));
     let mut ahead = Vec::new();
     loop {

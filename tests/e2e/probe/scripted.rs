@@ -174,12 +174,10 @@ fn sessions_of_others() {
 fn limits_that_a_crowd_meets_are_no_logins() {
     // 403 also where the login itself has no right.
     for (login, status) in [(200, 403), (200, 404), (200, 302), (403, 403)] {
-        let open: Arc<AtomicUsize> = Arc::default();
-        let limited = Scripted::start(move || {
-            let place = Place::taken(&open);
+        let limited = Scripted::start_counting(move |others| {
             let mut inner = connection("", 200);
-            Box::new(move |authorization| match place.0.load(Ordering::Relaxed) {
-                0..=4 => match inner(authorization)? {
+            Box::new(move |authorization| match others {
+                0..4 => match inner(authorization)? {
                     answered if answered.starts_with("HTTP/1.1 200 ") => Some(answer(login, "")),
                     answered => Some(answered),
                 },
@@ -189,22 +187,6 @@ fn limits_that_a_crowd_meets_are_no_logins() {
         let probed = Probe::new(&limited.url()).alice().succeeds(LOGS_IN);
         let strangers = " asked to log in, 0 let in, ";
         assert!(probed.text.contains(strangers), "{}", probed.text);
-    }
-}
-
-/// One of the open connections to a server.
-struct Place(Arc<AtomicUsize>);
-
-impl Place {
-    fn taken(open: &Arc<AtomicUsize>) -> Self {
-        open.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(open))
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
