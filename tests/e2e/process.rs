@@ -250,7 +250,8 @@ fn a_second_front_on_the_port_is_refused_and_the_first_serves_on() {
 
 #[test]
 fn of_two_that_start_at_once_on_a_port_one_gets_it() {
-    for _ in 0..10 {
+    // Each of them takes as long as the one that loses tries again.
+    for _ in 0..3 {
         let address = free_address();
         let prefixes = [0; 2].map(|_| Prefix::with("worker_processes 2;", &hello_on(address)));
         let starts = prefixes
@@ -542,7 +543,7 @@ fn a_unix_socket_is_removed_and_a_stale_one_replaced() {
             socket.display()
         ),
     );
-    for end in ["stop", "quit", "kill", "stop"] {
+    for end in ["quit", "kill", "stop"] {
         let daemon = prefix.daemon();
         std::os::unix::net::UnixStream::connect(&socket).unwrap();
         let second = prefix.run(&[]);
