@@ -1,15 +1,17 @@
-//! The control thread: brings the process up, listens to signals, reloads, and takes it down. Nothing here is hot.
+//! The control thread: brings the process up (`start`), listens to signals, reloads (`reload`), and takes it down. Nothing here is hot.
 
 mod addresses;
 mod binding;
 mod deploy;
+mod reload;
 mod rights;
+mod start;
 mod upgrade;
 mod watchdog;
 mod workers;
 mod zones;
 
-use std::convert::{Infallible, identity};
+use std::convert::identity;
 use std::fmt;
 use std::io;
 use std::process::Child;
@@ -17,27 +19,24 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::MissedTickBehavior;
 
-use crate::config::model::{Level, LogTarget, Main};
+use crate::config::model::Level;
 use crate::config::{self, Config};
-use crate::net::{Bound, Driver};
+use crate::net::Bound;
 use crate::observe::cause::Cause;
 use crate::observe::error_log::ErrorLog;
 use crate::observe::figures::{Certificate, Figures};
 use crate::observe::files::LogFiles;
-use crate::observe::{Done, outlet};
-use crate::process::{
-    Io, PidFile, Ready, allowed_cores, check_ring, core_count, daemonize, notify, raise_nofile,
-    redirect_stderr,
-};
+use crate::observe::outlet;
+use crate::process::{Io, PidFile, Ready, daemonize, notify};
 use crate::proxy::{Command, Deployment};
 
-use addresses::{Addresses, Patience};
+use addresses::Addresses;
 use binding::{Bindings, Compared};
-use deploy::{Loaded, deploy, load, load_group_tls, load_tls, open_logs};
+use deploy::{load, load_group_tls, load_tls, open_logs};
+use start::{prepare, runtime};
 use upgrade::{Inherited, Predecessor};
 use workers::Workers;
 
@@ -50,9 +49,6 @@ const RENEWAL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often it is looked whether logs cannot be written.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
-
-/// How long workers may take to hand over the lines that belong into the files that were moved away, and writers to write them.
-const HAND_OVER_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long logs may take to be written at the end. Those that nobody reads take a second of it.
 const LOG_PATIENCE: Duration = Duration::from_secs(10);
@@ -161,30 +157,6 @@ pub fn check(config: &Config) -> Result<(), StartError> {
     rights::check(config, &logs)
 }
 
-fn prepare(
-    config: Config,
-    source: Source,
-    io: Io,
-    inherited: Inherited,
-) -> Result<(tokio::runtime::Runtime, Control, Signals), StartError> {
-    let runtime = runtime()?;
-    // Before anyone can know the process by its pid file or by its parent's end, and send it one.
-    let signals = {
-        let _in_runtime = runtime.enter();
-        Signals::new().map_err(emerg)?
-    };
-    let control = Control::start(config, source, io, inherited, &runtime)?;
-    Ok((runtime, control, signals))
-}
-
-/// What the control thread runs on.
-fn runtime() -> Result<tokio::runtime::Runtime, StartError> {
-    let mut builder = tokio::runtime::Builder::new_current_thread();
-    // A reload reads its files on a thread of its own, which is not kept for the next one.
-    builder.thread_keep_alive(Duration::ZERO);
-    builder.enable_all().build().map_err(emerg)
-}
-
 /// The signals that the process listens to.
 struct Signals {
     term: Signal,
@@ -230,67 +202,6 @@ struct Control {
 }
 
 impl Control {
-    fn start(
-        config: Config,
-        source: Source,
-        io: Io,
-        inherited: Inherited,
-        runtime: &tokio::runtime::Runtime,
-    ) -> Result<Self, StartError> {
-        let daemon = config.main.daemon;
-        let mut logs = LogFiles::default();
-        let main_log = Arc::new(ErrorLog::open(&config.main.error_logs, &mut logs).map_err(emerg)?);
-        for warning in &config.warnings {
-            main_log.note(Level::Warn, format_args!("{warning}"));
-        }
-        let workers = config.main.workers.unwrap_or_else(core_count);
-        for problem in &inherited.problems {
-            main_log.note(Level::Warn, format_args!("{problem}"));
-        }
-        let predecessor = inherited.predecessor;
-        let mut addresses = Addresses::with(inherited.addresses);
-        let patience = match &source {
-            Source::Files(_) => Patience::of_start(&main_log),
-            // It is no successor of one that somebody told to end.
-            Source::CommandLine => Patience::none(&main_log),
-        };
-        let opened = addresses.open(&config.http.listeners, workers, patience)?;
-        let loaded = Loaded::with(config)?;
-        runtime.block_on(loaded.require_bindings(&main_log))?;
-        let deployment = deploy(loaded, opened.ids().to_vec(), &mut logs, None)?;
-        addresses.share(predecessor.and_then(Predecessor::pid).is_some(), false);
-        let bound = opened.bound();
-        addresses.commit(opened, &main_log);
-        let pid_file = match &source {
-            Source::Files(_) => Some(PidFile::create(&deployment.config.main.pid).map_err(emerg)?),
-            Source::CommandLine => None,
-        };
-        match start_workers(workers, io, &deployment, bound, &mut logs, &main_log) {
-            Ok(workers) => {
-                if daemon {
-                    send_stderr_to(&deployment, &mut logs, &main_log);
-                }
-                show(workers.figures(), &deployment, &logs);
-                Ok(Self {
-                    source,
-                    logs,
-                    main_log,
-                    addresses,
-                    predecessor,
-                    successor: None,
-                    pid_file,
-                    workers,
-                    deployment,
-                    daemon,
-                })
-            }
-            Err(error) => {
-                remove(pid_file, &main_log);
-                Err(error)
-            }
-        }
-    }
-
     /// Listens to signals until one of them, or the end of a worker, ends the process.
     async fn run(mut self, mut signals: Signals) -> Result<(), StartError> {
         watchdog::start(self.workers.commands());
@@ -458,121 +369,6 @@ impl Control {
             .note(Level::Notice, format_args!("signal {signal}"));
     }
 
-    /// Ends a reload with a configuration that was read, or could not be. True if there is one to be compared.
-    async fn reload(&mut self, loaded: Result<Option<Loaded>, StartError>) -> bool {
-        let result = match loaded {
-            Ok(Some(loaded)) => self.take_over(loaded).await,
-            other => other.map(|_| ()),
-        };
-        let problem = match result {
-            Ok(()) => {
-                // As nginx, which opens all its files with the configuration.
-                self.reopen_logs().await;
-                self.main_log
-                    .note(Level::Notice, format_args!("reconfigured"));
-                None
-            }
-            Err(error) => {
-                self.main_log.note(Level::Emerg, format_args!("{error}"));
-                Some(error.to_string())
-            }
-        };
-        let is_new = problem.is_none();
-        let status = self.status(problem.as_deref());
-        self.workers.figures().reloaded(problem);
-        show(self.workers.figures(), &self.deployment, &self.logs);
-        self.tell_manager(notify::ready(&status));
-        is_new
-    }
-
-    /// Has every worker take a configuration over. Nothing changes if that fails.
-    async fn take_over(&mut self, loaded: Loaded) -> Result<(), StartError> {
-        let config = &loaded.config;
-        let main_log =
-            Arc::new(ErrorLog::open(&config.main.error_logs, &mut self.logs).map_err(emerg)?);
-        for warning in &config.warnings {
-            main_log.note(Level::Warn, format_args!("{warning}"));
-        }
-        if config
-            .main
-            .workers
-            .is_some_and(|workers| workers != self.workers.len())
-        {
-            main_log.note(
-                Level::Warn,
-                format_args!("\"worker_processes\" changes at the next start"),
-            );
-        }
-        let (listeners, workers) = (&config.http.listeners, self.workers.len());
-        let patience = || Patience::none(&main_log);
-        let opened = match self.addresses.open(listeners, workers, patience()) {
-            // What it wants may be what the last reload removed.
-            Err(_) if self.addresses.all_closed().await => {
-                self.addresses.open(listeners, workers, patience())
-            }
-            opened => opened,
-        };
-        let opened = opened?;
-        let new = opened.bound();
-        let sockets = addresses::for_workers(&new, workers)?;
-        let ids = opened.ids().to_vec();
-        let deployment = deploy(loaded, ids, &mut self.logs, Some(&self.deployment))?;
-        self.logs.start_writers().map_err(emerg)?;
-        let main = &deployment.config.main;
-        // `-s` looks where the present file says.
-        if self
-            .pid_file
-            .as_ref()
-            .is_some_and(|file| file.path() != main.pid && self.successor.is_none())
-        {
-            let moved = PidFile::create(&main.pid).map_err(emerg)?;
-            remove(self.pid_file.replace(moved), &main_log);
-        }
-        limit_descriptors(main, self.workers.len(), &main_log);
-        let alone = self.share_addresses();
-        self.addresses.commit(opened, &main_log);
-        note_addresses(&new, &main_log);
-        self.logs.keep(&deployment.config);
-        let removed = alone
-            .iter()
-            .filter(|(id, _)| !deployment.listen_ids.contains(id));
-        let_nobody_in(removed, &main_log);
-        let alone: Arc<[u64]> = alone.into_iter().map(|(id, _)| id).collect();
-        let mut sockets = sockets.into_iter();
-        let closed = self.addresses.closing();
-        self.workers.tell(|| Command::Deploy {
-            deployment: Arc::clone(&deployment),
-            sockets: sockets.next().unwrap_or_default(),
-            alone: Arc::clone(&alone),
-            closed: closed.clone(),
-        });
-        self.main_log = main_log;
-        self.deployment = deployment;
-        Ok(())
-    }
-
-    /// Opens the logs again, because somebody has moved the files away.
-    async fn reopen(&mut self) {
-        self.received("10 (SIGUSR1) received, reopening logs");
-        self.reopen_logs().await;
-    }
-
-    async fn reopen_logs(&mut self) {
-        outlet::flush();
-        let (done, handed_over) = unbounded_channel();
-        self.workers.tell(|| Command::HandLogsOver(done.clone()));
-        all(done, handed_over).await;
-        let (done, taken_over) = unbounded_channel();
-        let errors = self.logs.reopen_all(&done);
-        all(done, taken_over).await;
-        for error in errors {
-            self.main_log.note(Level::Emerg, format_args!("{error}"));
-        }
-        if self.daemon {
-            send_stderr_to(&self.deployment, &mut self.logs, &self.main_log);
-        }
-    }
-
     /// Stops at once; what does not end in time ends with the process.
     async fn stop(&mut self) {
         self.tell_of_stop(None);
@@ -619,16 +415,6 @@ impl Control {
         }
         self.stop().await;
     }
-
-    /// Says which logs cannot be written, and closes those that are not named any more.
-    fn look_after_logs(&mut self) {
-        let now = Instant::now();
-        outlet::sweep(now);
-        self.logs.close_unused();
-        for trouble in self.logs.troubles(now) {
-            self.main_log.note(Level::Alert, format_args!("{trouble}"));
-        }
-    }
 }
 
 /// Has the status pages show what is in force.
@@ -652,67 +438,6 @@ fn remove(pid_file: Option<PidFile>, log: &ErrorLog) {
     }
 }
 
-/// Gives up what only root may do, and starts the workers.
-fn start_workers(
-    count: usize,
-    io: Io,
-    deployment: &Arc<Deployment>,
-    bound: Vec<(u64, Arc<Bound>)>,
-    logs: &mut LogFiles,
-    log: &ErrorLog,
-) -> Result<Workers, StartError> {
-    let main = &deployment.config.main;
-    limit_descriptors(main, count, log);
-    rights::become_user(&deployment.config, logs, log)?;
-    let driver = choose_driver(io, main, log)?;
-    logs.start_writers().map_err(emerg)?;
-    note_addresses(&bound, log);
-    let pins_cores = main.cpu_affinity || allowed_cores().is_ok_and(|cores| cores.len() == count);
-    let sockets = addresses::for_workers(&bound, count)?;
-    let workers = Workers::start(sockets, driver, pins_cores, deployment)?;
-    log.note(
-        Level::Notice,
-        format_args!("start {count} workers on {driver}"),
-    );
-    Ok(workers)
-}
-
-/// Sets the limit of descriptors, and says so where it is below what the workers may use: they would run out of descriptors
-/// before they make room by `worker_connections`.
-fn limit_descriptors(main: &Main, workers: usize, log: &ErrorLog) {
-    let limit = match raise_nofile(main.rlimit_nofile) {
-        Ok(limit) => limit,
-        Err(error) => return log.note(Level::Alert, format_args!("{error}")),
-    };
-    let connections = main.worker_connections;
-    if (workers as u64).saturating_mul(connections as u64) > limit {
-        log.note(
-            Level::Warn,
-            format_args!(
-                "{connections} worker_connections of {workers} workers exceed open file resource limit: {limit}"
-            ),
-        );
-    }
-}
-
-/// Settles what the workers wait with. Says so in the log and on standard error where it is not what is best.
-fn choose_driver(io: Io, main: &Main, log: &ErrorLog) -> Result<Driver, StartError> {
-    let (driver, refusal) = io.choose(check_ring).map_err(|refusal| {
-        emerg(format_args!(
-            "{refusal}; or start without --io uring, to serve on epoll"
-        ))
-    })?;
-    if let Some(refusal) = refusal {
-        let warning = format!("{refusal}; serving on epoll instead");
-        log.note(Level::Warn, format_args!("{warning}"));
-        let mut logs = main.error_logs.iter();
-        if logs.all(|log| log.target != LogTarget::Stderr) {
-            eprintln!("ntlmfront: [warn] {warning}");
-        }
-    }
-    Ok(driver)
-}
-
 /// Has nobody new come in at addresses that are about to be closed.
 fn let_nobody_in<'a>(addresses: impl Iterator<Item = &'a (u64, Arc<Bound>)>, log: &ErrorLog) {
     for error in addresses.filter_map(|(_, bound)| bound.let_nobody_in().err()) {
@@ -722,49 +447,10 @@ fn let_nobody_in<'a>(addresses: impl Iterator<Item = &'a (u64, Arc<Bound>)>, log
     }
 }
 
-/// Says where the process listens: who configured port 0 learns from it which it is.
-fn note_addresses(bound: &[(u64, Arc<Bound>)], log: &ErrorLog) {
-    for (_, bound) in bound {
-        if let Some(address) = bound.address() {
-            log.note(Level::Notice, format_args!("listening on {address}"));
-        }
-    }
-}
-
-/// Waits until all who were asked have done what they were asked for, or are no more, but not for ever.
-async fn all(asked: Done, mut done: UnboundedReceiver<Infallible>) {
-    drop(asked);
-    let _ = tokio::time::timeout(HAND_OVER_PATIENCE, done.recv()).await;
-}
-
 /// The end of a task, if there is one.
 async fn of<T>(task: &mut Option<JoinHandle<T>>) -> Option<Result<T, JoinError>> {
     match task {
         Some(task) => Some(task.await),
         None => None,
-    }
-}
-
-/// Makes the standard error of a daemon end in its first error log that is a file, as nginx does, so that nobody's terminal or pipe is
-/// held.
-fn send_stderr_to(deployment: &Deployment, logs: &mut LogFiles, log: &ErrorLog) {
-    let mut targets = deployment
-        .config
-        .main
-        .error_logs
-        .iter()
-        .map(|log| &log.target);
-    let first = targets.find(|target| !matches!(target, LogTarget::Syslog(_)));
-    // Where that is the standard error itself, it was asked for.
-    let Some(first @ LogTarget::File(_)) = first else {
-        return;
-    };
-    let redirected = logs
-        .open(first)
-        .map_err(|error| error.to_string())
-        .and_then(|file| file.descriptor().map_err(|error| error.to_string()))
-        .and_then(|descriptor| redirect_stderr(descriptor).map_err(|error| error.to_string()));
-    if let Err(error) = redirected {
-        log.note(Level::Alert, format_args!("dup2(STDERR) failed ({error})"));
     }
 }
