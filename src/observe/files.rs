@@ -2,9 +2,11 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
@@ -163,13 +165,12 @@ impl LogFiles {
                 let LogTarget::File(path) = &entry.target else {
                     return None;
                 };
-                let changed = entry.log.with_file(|file| {
-                    // A log may be /dev/null or the container's output, which belong to others.
-                    match file.metadata().is_ok_and(|metadata| metadata.is_file()) {
+                let changed = entry
+                    .log
+                    .with_file(|file| match is_to_be_given(file, path) {
                         true => fchown(file.as_fd(), Some(uid), None),
                         false => Ok(()),
-                    }
-                })?;
+                    })?;
                 changed.err().map(|errno| OwnerError {
                     path: path.clone(),
                     cause: errno.into(),
@@ -185,6 +186,15 @@ impl LogFiles {
             .map(|entry| Arc::downgrade(&entry.log))
             .collect()
     }
+}
+
+/// Whether a log is a file that is the process's own: it is not /dev/null or the container's output, which belong to others, nor what
+/// a link leads to, which whoever may write to the directory can have made.
+fn is_to_be_given(file: &File, path: &Path) -> bool {
+    let (Ok(opened), Ok(called)) = (file.metadata(), fs::symlink_metadata(path)) else {
+        return false;
+    };
+    opened.is_file() && (opened.dev(), opened.ino()) == (called.dev(), called.ino())
 }
 
 impl Entry {
@@ -278,8 +288,6 @@ fn open_target(target: &LogTarget) -> Result<Sink, OpenError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
-    use std::path::Path;
     use tokio::sync::mpsc::unbounded_channel;
 
     fn target(path: &Path) -> LogTarget {

@@ -1,7 +1,7 @@
 //! Logs that are opened again, other logs after a reload, and logs that a daemon has beside files.
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::PathBuf;
 
 use nix::sys::signal::{Signal, kill};
@@ -226,4 +226,34 @@ fn logs_can_be_moved_away_from_a_front_that_is_root_s_no_more() {
     eventually("the old file goes on", || {
         (prefix.read("logs/access.3").lines().count() > lines).then_some(())
     });
+}
+
+/// Whoever may write to the directory of logs can have made a link there.
+#[test]
+fn root_gives_nobody_what_a_link_leads_to() {
+    if !is_root() {
+        return;
+    }
+    let (uid, gid) = nobody();
+    let group = nix::unistd::Group::from_gid(gid.into())
+        .unwrap()
+        .unwrap()
+        .name;
+    let elsewhere = tempfile::tempdir().unwrap();
+    let roots = elsewhere.path().join("file");
+    fs::write(&roots, "").unwrap();
+    let prefix = Prefix::with(&format!("user nobody {group};"), HELLO);
+    chown(prefix.path().join("logs"), Some(uid), Some(gid)).unwrap();
+    std::os::unix::fs::symlink(&roots, prefix.path().join("logs/error.log")).unwrap();
+    assert_eq!(prefix.run(&["-t"]).code, Some(0));
+    let daemon = prefix.daemon();
+    assert_eq!(prefix.run(&["-s", "reload"]).code, Some(0));
+    assert_eq!(prefix.run(&["-s", "stop"]).code, Some(0));
+    daemon.wait();
+    assert_eq!(fs::metadata(&roots).unwrap().uid(), 0);
+    assert!(
+        prefix
+            .read("logs/error.log")
+            .contains("signal process started")
+    );
 }
