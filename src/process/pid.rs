@@ -4,11 +4,11 @@
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::{Pid, getpid};
+use nix::unistd::{Pid, geteuid, getpid};
 
 use crate::config::model::Level;
 use crate::observe::cause::Cause;
@@ -161,6 +161,20 @@ pub struct PidFile {
     file: File,
 }
 
+/// Opens it, through no link that somebody else has made: whoever may write to its directory could have root empty any file.
+fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    match options.custom_flags(libc::O_NOFOLLOW).open(path) {
+        Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {
+            let link = fs::symlink_metadata(path)?;
+            match link.uid() == geteuid().as_raw() {
+                true => options.custom_flags(0).open(path),
+                false => Err(error),
+            }
+        }
+        other => other,
+    }
+}
+
 impl PidFile {
     /// Writes this process's number to `path`, over what was there.
     pub fn create(path: &Path) -> Result<Self, PidFileError> {
@@ -169,13 +183,9 @@ impl PidFile {
             path: path.to_owned(),
             cause: error.into(),
         };
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o644)
-            .open(path)
-            .map_err(|error| failed("open", &error))?;
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(0o644);
+        let mut file = open(path, &mut options).map_err(|error| failed("open", &error))?;
         writeln!(file, "{}", getpid()).map_err(|error| failed("write", &error))?;
         Ok(Self {
             path: path.to_owned(),
@@ -192,7 +202,7 @@ impl PidFile {
         };
         let mut write = OpenOptions::new();
         write.write(true);
-        match write.open(path) {
+        match open(path, &mut write) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 write
                     .create_new(true)

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)] // a test: a panic is a failure
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
 
 use crate::front::eventually;
 use crate::prefix::{HELLO, Prefix, get, is_root, nobody, run};
@@ -91,5 +91,36 @@ fn who_is_the_user_already_hears_nothing_of_it() {
     let daemon = prefix.running_daemon();
     assert!(!prefix.error_log().contains("[warn]"));
     assert_eq!(run(prefix.front_as_nobody(&["-s", "quit"])).code, Some(0));
+    daemon.wait();
+}
+
+/// Whoever may write to the directory of the pid file can have made a link there.
+#[test]
+fn the_pid_file_empties_nothing_that_somebody_else_s_link_leads_to() {
+    if !is_root() {
+        return;
+    }
+    let elsewhere = tempfile::tempdir().unwrap();
+    let roots = elsewhere.path().join("file");
+    let link_of = |prefix: &Prefix, uid: u32| {
+        fs::write(&roots, "of value").unwrap();
+        let link = prefix.path().join("logs/front.pid");
+        symlink(&roots, &link).unwrap();
+        lchown(link, Some(uid), None).unwrap();
+    };
+    let prefix = Prefix::with(&format!("user nobody {};", group()), HELLO);
+    link_of(&prefix, nobody().0);
+    for arguments in [&["-t"][..], &[]] {
+        let ran = prefix.run(arguments);
+        assert_eq!(ran.code, Some(1), "{ran:?}");
+        let refused = "front.pid\" failed (40: Too many levels of symbolic links)";
+        assert!(ran.stderr.contains(refused), "{ran:?}");
+        assert_eq!(fs::read_to_string(&roots).unwrap(), "of value");
+    }
+    // Root's own is followed.
+    let prefix = Prefix::with("", HELLO);
+    link_of(&prefix, 0);
+    let daemon = prefix.daemon();
+    assert_eq!(prefix.run(&["-s", "stop"]).code, Some(0));
     daemon.wait();
 }
