@@ -7,10 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use nix::unistd::Group;
-
 use crate::front::BINARY;
-use crate::prefix::{Prefix, Ran, is_root, nobody, run};
+use crate::prefix::{Prefix, Ran, is_root, nobodys_group, run};
 use crate::tls::pki::Pki;
 
 fn root() -> &'static Path {
@@ -28,7 +26,7 @@ fn examples() -> Vec<PathBuf> {
 fn installed(sites: &[PathBuf]) -> Prefix {
     let prefix = Prefix::new();
     let conf = fs::read_to_string(root().join("tools/debian/ntlmfront.conf")).unwrap();
-    let group = Group::from_gid(nobody().1.into()).unwrap().unwrap().name;
+    let group = nobodys_group();
     let conf = conf
         .replace("user ntlmfront;", &format!("user nobody {group};"))
         .replace("/run/ntlmfront/", &prefix.name(""))

@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::{Pid, User};
+use nix::unistd::{Group, Pid, User};
 use tempfile::TempDir;
 
 use crate::front::{BINARY, PATIENCE, eventually, whole_lines};
@@ -162,6 +162,12 @@ pub(crate) fn nobody() -> (u32, u32) {
     let nobody = User::from_name("nobody").expect("users can be looked up");
     let nobody = nobody.expect("there is a user nobody");
     (nobody.uid.as_raw(), nobody.gid.as_raw())
+}
+
+/// The name of that group.
+pub(crate) fn nobodys_group() -> String {
+    let group = Group::from_gid(nobody().1.into()).expect("groups can be looked up");
+    group.expect("there is a group of nobody").name
 }
 
 /// Whether this test may do what only root may. Says so if not.

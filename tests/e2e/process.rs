@@ -13,7 +13,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::front::{Front, PATIENCE, eventually};
-use crate::prefix::{HELLO, Prefix, Ran, Running, free_address, get, is_root, nobody, run};
+use crate::prefix::{
+    HELLO, Prefix, Ran, Running, free_address, get, is_root, nobody, nobodys_group, run,
+};
 
 /// A server on a fixed address.
 fn hello_on(address: SocketAddr) -> String {
@@ -419,9 +421,8 @@ fn every_thread_becomes_the_user() {
         return;
     }
     let (uid, gid) = nobody();
-    let group = nix::unistd::Group::from_gid(gid.into()).unwrap().unwrap();
     let prefix = Prefix::with(
-        &format!("user nobody {}; worker_processes 3;", group.name),
+        &format!("user nobody {}; worker_processes 3;", nobodys_group()),
         HELLO,
     );
     let daemon = prefix.daemon();

@@ -6,7 +6,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
 
 use crate::front::eventually;
-use crate::prefix::{HELLO, Prefix, get, is_root, nobody, run};
+use crate::prefix::{HELLO, Prefix, get, is_root, nobody, nobodys_group, run};
 use crate::tls::pki::Pki;
 
 const UNREADABLE: &str = "reloads and renewals will fail, since they are made as \"user\": ";
@@ -23,12 +23,6 @@ fn roots_key() -> (Pki, String) {
     (pki, http)
 }
 
-/// The group of the user nobody.
-fn group() -> String {
-    let group = nix::unistd::Group::from_gid(nobody().1.into());
-    group.unwrap().unwrap().name
-}
-
 #[test]
 fn what_root_tests_is_fit_for_the_user() {
     if !is_root() {
@@ -36,7 +30,7 @@ fn what_root_tests_is_fit_for_the_user() {
     }
     let (pki, http) = roots_key();
     let http = format!("access_log logs/access.log; {http}");
-    let prefix = Prefix::with(&format!("user nobody {};", group()), &http);
+    let prefix = Prefix::with(&format!("user nobody {};", nobodys_group()), &http);
     let tested = prefix.run(&["-t"]);
     assert_eq!(tested.code, Some(0), "{tested:?}");
     let warning = format!("ntlmfront: [warn] {UNREADABLE}");
@@ -58,7 +52,7 @@ fn a_key_that_root_alone_may_read_is_shown_until_it_is_renewed() {
         return;
     }
     let (mut pki, http) = roots_key();
-    let prefix = Prefix::with(&format!("user nobody {};", group()), &http);
+    let prefix = Prefix::with(&format!("user nobody {};", nobodys_group()), &http);
     let ran = prefix.run(&[]);
     assert_eq!(ran.code, Some(0), "{ran:?}");
     let daemon = prefix.running_daemon();
@@ -84,7 +78,7 @@ fn who_is_the_user_already_hears_nothing_of_it() {
     if !is_root() {
         return;
     }
-    let prefix = Prefix::with(&format!("user nobody {};", group()), HELLO);
+    let prefix = Prefix::with(&format!("user nobody {};", nobodys_group()), HELLO);
     fs::set_permissions(prefix.path().join("logs"), Permissions::from_mode(0o777)).unwrap();
     let ran = run(prefix.front_as_nobody(&[]));
     assert_eq!(ran.code, Some(0), "{ran:?}");
@@ -108,7 +102,7 @@ fn the_pid_file_empties_nothing_that_somebody_else_s_link_leads_to() {
         symlink(&roots, &link).unwrap();
         lchown(link, Some(uid), None).unwrap();
     };
-    let prefix = Prefix::with(&format!("user nobody {};", group()), HELLO);
+    let prefix = Prefix::with(&format!("user nobody {};", nobodys_group()), HELLO);
     link_of(&prefix, nobody().0);
     for arguments in [&["-t"][..], &[]] {
         let ran = prefix.run(arguments);

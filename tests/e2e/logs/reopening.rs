@@ -8,7 +8,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::front::{Front, eventually};
-use crate::prefix::{HELLO, Prefix, get, is_root, nobody};
+use crate::prefix::{HELLO, Prefix, get, is_root, nobody, nobodys_group};
 
 /// How many threads a process has, and what it has open below its prefix.
 fn possessions(front: &Front) -> (usize, Vec<PathBuf>) {
@@ -133,12 +133,8 @@ fn logs_can_be_moved_away_from_a_front_that_is_root_s_no_more() {
         return;
     }
     let (uid, gid) = nobody();
-    let group = nix::unistd::Group::from_gid(gid.into())
-        .unwrap()
-        .unwrap()
-        .name;
     let prefix = Prefix::with(
-        &format!("user nobody {group};"),
+        &format!("user nobody {};", nobodys_group()),
         &format!("access_log logs/access.log; {HELLO}"),
     );
     // As a service's log directory: the user's own.
@@ -235,14 +231,10 @@ fn root_gives_nobody_what_a_link_leads_to() {
         return;
     }
     let (uid, gid) = nobody();
-    let group = nix::unistd::Group::from_gid(gid.into())
-        .unwrap()
-        .unwrap()
-        .name;
     let elsewhere = tempfile::tempdir().unwrap();
     let roots = elsewhere.path().join("file");
     fs::write(&roots, "").unwrap();
-    let prefix = Prefix::with(&format!("user nobody {group};"), HELLO);
+    let prefix = Prefix::with(&format!("user nobody {};", nobodys_group()), HELLO);
     chown(prefix.path().join("logs"), Some(uid), Some(gid)).unwrap();
     std::os::unix::fs::symlink(&roots, prefix.path().join("logs/error.log")).unwrap();
     assert_eq!(prefix.run(&["-t"]).code, Some(0));
