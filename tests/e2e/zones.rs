@@ -217,6 +217,11 @@ fn normal(line: &str) -> String {
     let (level, rest) = line[level..].split_once(' ').unwrap();
     let (_, message) = rest.split_once(": *").unwrap();
     let (_, message) = message.split_once(' ').unwrap();
+    // nginx shows the value, which may be a secret.
+    if let Some((about, value)) = message.split_once(" bytes: \"") {
+        let (_, context) = value.split_once("\", client: ").unwrap_or(("", value));
+        return format!("{level} {about} bytes, client: {context}");
+    }
     let Some((before, after)) = message.split_once("excess: ") else {
         return format!("{level} {message}");
     };
